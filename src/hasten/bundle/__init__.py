@@ -1,0 +1,1 @@
+"""The deployable folder: its manifest, writing, verifying and opening it."""

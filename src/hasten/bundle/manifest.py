@@ -1,0 +1,137 @@
+"""bundle.json: what is deployed and the evidence for it, as typed records (format version 1)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from hasten.graph import AppliedStep, Signature
+
+__all__ = [
+    "Artifact",
+    "BudgetRecord",
+    "CandidateRecord",
+    "Evidence",
+    "Interval",
+    "Latency",
+    "LedgerEntry",
+    "Manifest",
+    "PlanRecord",
+    "Side",
+    "Status",
+]
+
+Status = Literal["won", "lost", "over_budget", "failed", "refused"]
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """A median with its 95 % confidence interval; for a speedup, above 1 is faster."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f}x [{self.low:.2f}, {self.high:.2f}]"
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Percentiles in milliseconds: of one run, or of one item for ``--target throughput``."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """The reference or the chosen candidate, as measured."""
+
+    label: str
+    latency_ms: Latency
+    metric: float | None
+    size_bytes: int
+    peak_memory_bytes: int
+
+
+class CandidateRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One candidate: what it was, how it ended, and why."""
+
+    label: str
+    steps: tuple[AppliedStep, ...]
+    runtime: str
+    execution: dict[str, Any]
+    status: Status
+    reason: str = ""
+    latency_ms: Latency | None = None
+    speedup: Interval | None = None
+    metric: float | None = None
+    metric_details: dict[str, float] = {}
+    size_bytes: int | None = None
+    peak_memory_bytes: int | None = None
+
+
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One part's own share: the chosen plan against the same plan without it."""
+
+    step: str
+    speedup: Interval | None
+    metric_change: float | None
+    size_change_bytes: int
+    note: str = ""
+
+
+class BudgetRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user allowed: how much of the metric may be lost, and the goals to reach."""
+
+    metric: str
+    max_drop: float
+    latency_ms: float | None = None
+    size_bytes: int | None = None
+    memory_bytes: int | None = None
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """The model file of a bundle, relative to the bundle's folder."""
+
+    file: str
+    sha256: str
+    bytes: int
+    format: Literal["onnx", "tflite", "pt2"]
+
+
+class PlanRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What to deploy: the steps applied, who runs it, and with which settings."""
+
+    steps: tuple[AppliedStep, ...]
+    runtime: str
+    execution: dict[str, Any]
+    serving: dict[str, Any] = {}
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured, for every candidate that was thought of."""
+
+    reference: Side
+    chosen: Side
+    speedup: Interval
+    drop: float | None
+    budget: BudgetRecord
+    unmet: tuple[str, ...]
+    candidates: tuple[CandidateRecord, ...]
+    ledger: tuple[LedgerEntry, ...]
+    control: Interval | None = None
+    verdict: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole of bundle.json."""
+
+    format_version: Literal[1] = 1
+    name: str
+    signature: Signature
+    artifact: Artifact
+    plan: PlanRecord
+    evidence: Evidence
+    environment: dict[str, Any]

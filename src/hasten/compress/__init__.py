@@ -1,0 +1,1 @@
+"""Compression: one file a step, each maps a model to a model."""

@@ -1,0 +1,1 @@
+"""Samples and metrics: what a model is fed, and how well it answers."""

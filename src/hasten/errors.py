@@ -1,0 +1,97 @@
+"""Every error Hasten raises on purpose, in one tree.
+
+::
+
+    HastenError
+    ├── InputError          what the user gave cannot be used        (exit 2)
+    │   ├── ModelError      the model
+    │   ├── DataError       the samples, labels or metric
+    │   ├── OptionError     a flag or argument
+    │   ├── OutputError     the place to write to
+    │   ├── BundleError     a bundle that is damaged or foreign
+    │   └── MissingExtraError  an optional dependency that is not installed
+    ├── RefusedError        a step or runtime does not take this model (listed, the race goes on)
+    └── RuntimeFailureError a runtime failed, crashed or hung          (listed, the race goes on)
+
+A message says what was expected, what was got, where, and what to do about it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BundleError",
+    "DataError",
+    "HastenError",
+    "InputError",
+    "MissingExtraError",
+    "ModelError",
+    "OptionError",
+    "OutputError",
+    "RefusedError",
+    "RuntimeFailureError",
+]
+
+
+class HastenError(Exception):
+    """Root of the tree: catch this to catch all that Hasten raises on purpose."""
+
+
+class InputError(HastenError):
+    """Something the user gave cannot be used.
+
+    >>> print(DataError(expected="float32", got="float64", where="val.npz: image", hint="cast it"))
+    Expected float32, got float64 - at val.npz: image (cast it)
+    """
+
+    def __init__(self, *, expected: str, got: str, where: str, hint: str = "") -> None:
+        self.expected = expected
+        self.got = got
+        self.where = where
+        self.hint = hint
+        suffix = f" ({hint})" if hint else ""
+        super().__init__(f"Expected {expected}, got {got} - at {where}{suffix}")
+
+
+class ModelError(InputError):
+    """The model is missing, damaged or not of a kind that can be read."""
+
+
+class DataError(InputError):
+    """Samples, labels or a metric do not fit the model or each other."""
+
+
+class OptionError(InputError):
+    """A flag or an argument has a value that cannot be used."""
+
+
+class OutputError(InputError):
+    """The place to write to is taken or cannot be written."""
+
+
+class BundleError(InputError):
+    """A bundle is damaged, incomplete or of a format version this release does not read."""
+
+
+class MissingExtraError(InputError):
+    """An optional dependency is needed and not installed.
+
+    >>> print(MissingExtraError("openvino", needed_by="--runtime openvino"))
+    Expected the extra 'openvino', got no such package installed - at --runtime openvino \
+(run: pip install 'hasten[openvino]')
+    """
+
+    def __init__(self, extra: str, *, needed_by: str) -> None:
+        super().__init__(
+            expected=f"the extra '{extra}'",
+            got="no such package installed",
+            where=needed_by,
+            hint=f"run: pip install 'hasten[{extra}]'",
+        )
+
+
+class RefusedError(HastenError):
+    """A step or a runtime does not take this model; the message is the reason."""
+
+
+class RuntimeFailureError(HastenError):
+    """A runtime failed, crashed or hung while compiling or running a model."""

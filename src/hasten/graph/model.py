@@ -1,0 +1,94 @@
+"""The model in the middle: one ONNX graph (or a .tflite as it is), with what was done to it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from hasten.errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+    from hasten.graph.signature import Signature
+
+__all__ = ["AppliedStep", "Model", "TorchSource"]
+
+#: Protocol buffers cannot hold more than this in one message.
+_MAX_PROTO_BYTES = 2**31 - 1
+
+
+class AppliedStep(msgspec.Struct, frozen=True):
+    """A step that has been applied: its name and the settings it ran with."""
+
+    step: str
+    config: dict[str, Any] = {}
+
+    def __str__(self) -> str:
+        settings = " ".join(str(value) for value in self.config.values())
+        return f"{self.step} {settings}".strip()
+
+
+class TorchSource(msgspec.Struct, frozen=True):
+    """Where a PyTorch model came from, so that PyTorch itself can run it as the reference.
+
+    ``location`` is the path of a ``.pt2`` file or ``package.module:callable``; ``inputs`` are the
+    names of the positional arguments of ``forward`` in order, ``outputs`` the exported names.
+    """
+
+    location: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model in memory: never changed, each step returns a new one.
+
+    ``content`` is an ONNX ModelProto, or the bytes of a .tflite file, which only runtimes read.
+    Take care not to change a proto in place: ``digest`` is computed once.
+    """
+
+    name: str
+    content: onnx.ModelProto | bytes
+    signature: Signature
+    steps: tuple[AppliedStep, ...] = ()
+    torch: TorchSource | None = field(default=None)
+
+    @property
+    def format(self) -> Literal["onnx", "tflite"]:
+        """Which of the two kinds of content this is."""
+        return "tflite" if isinstance(self.content, bytes) else "onnx"
+
+    @property
+    def graph(self) -> onnx.ModelProto:
+        """The ONNX graph; raises ModelError for a .tflite, which has none."""
+        if isinstance(self.content, bytes):
+            raise ModelError(expected="an ONNX graph", got="a .tflite file", where=self.name)
+        return self.content
+
+    @cached_property
+    def payload(self) -> bytes:
+        """The model as the bytes of its file. Raises ModelError above protobuf's 2 GB."""
+        if isinstance(self.content, bytes):
+            return self.content
+        if self.content.ByteSize() > _MAX_PROTO_BYTES:
+            raise ModelError(
+                expected="a graph of less than 2 GB",
+                got=f"{self.content.ByteSize() / 1e9:.1f} GB",
+                where=self.name,
+            )
+        return self.content.SerializeToString(deterministic=True)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the payload, in hex."""
+        return hashlib.sha256(self.payload).hexdigest()
+
+    def evolve(self, graph: onnx.ModelProto, signature: Signature, step: AppliedStep) -> Model:
+        """Return the model that this step made of this one."""
+        return replace(self, content=graph, signature=signature, steps=(*self.steps, step))

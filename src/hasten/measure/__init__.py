@@ -1,0 +1,1 @@
+"""Measuring: worker processes, paired rounds, statistics, environment."""
