@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from hasten.graph import AppliedStep, Signature
+from hasten.measure.statistics import Interval, Latency
 
 __all__ = [
     "Artifact",
@@ -23,25 +24,6 @@ __all__ = [
 ]
 
 Status = Literal["won", "lost", "over_budget", "failed", "refused"]
-
-
-class Interval(msgspec.Struct, frozen=True):
-    """A median with its 95 % confidence interval; for a speedup, above 1 is faster."""
-
-    median: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f}x [{self.low:.2f}, {self.high:.2f}]"
-
-
-class Latency(msgspec.Struct, frozen=True):
-    """Percentiles in milliseconds: of one run, or of one item for ``--target throughput``."""
-
-    p50: float
-    p90: float
-    p99: float
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +79,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     sha256: str
     bytes: int
-    format: Literal["onnx", "tflite", "pt2"]
+    format: Literal["onnx", "tflite", "pt2", "null"]
 
 
 class PlanRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,1 +1,46 @@
-"""Compression: one file a step, each maps a model to a model."""
+"""Compression: one file a step, each a frozen config and the handler that it selects."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from hasten.compress.dynamic_int8 import DynamicInt8
+from hasten.compress.fold_input import FoldInput
+from hasten.compress.static_int8 import StaticInt8
+from hasten.compress.step import Context, StepConfig, applied
+from hasten.compress.weight_int8 import WeightInt8
+from hasten.errors import RefusedError
+
+if TYPE_CHECKING:
+    from hasten.compress.step import Handler
+    from hasten.graph import Model
+
+__all__ = [
+    "STEPS",
+    "Context",
+    "DynamicInt8",
+    "FoldInput",
+    "StaticInt8",
+    "StepConfig",
+    "WeightInt8",
+    "applied",
+    "apply_step",
+]
+
+#: Every step: its config and where its handler is. To add one, write its file and a line here.
+STEPS: dict[type[StepConfig], str] = {
+    FoldInput: "fold_input:apply",
+    DynamicInt8: "dynamic_int8:apply",
+    WeightInt8: "weight_int8:apply",
+    StaticInt8: "static_int8:apply",
+}
+
+
+def apply_step(model: Model, config: StepConfig, context: Context) -> Model:
+    """Apply one step; raises RefusedError with the reason when it cannot take this model."""
+    if model.format == "tflite":
+        raise RefusedError("steps take an ONNX graph; a .tflite runs as it is")
+    module, _, name = STEPS[type(config)].partition(":")
+    handler: Handler = getattr(importlib.import_module(f"hasten.compress.{module}"), name)
+    return handler(model, config, context)

@@ -1,15 +1,42 @@
-"""The model in the middle: loading, signature, cleaning and saving."""
+"""The model in the middle: loading, signature, cleaning and saving.
 
+Importing this room loads neither onnx nor torch nor a runtime: each is imported by the function
+that needs it, so a worker process that only runs a model stays small.
+"""
+
+from hasten.graph.clean import Arrays, Run, clean
+from hasten.graph.load import load
 from hasten.graph.model import AppliedStep, Model, TorchSource
+from hasten.graph.object_path import import_object
+from hasten.graph.onnx_file import model_from_proto, read_onnx, signature_of, write_onnx
+from hasten.graph.operators import all_nodes, control_flow, unknown_operators
+from hasten.graph.pt2_archive import open_exported_program
 from hasten.graph.signature import InputSpec, Signature, TensorSpec, numpy_dtype, parse_input
+from hasten.graph.tflite_file import read_tflite
+from hasten.graph.torch_export import export_torch
 
 __all__ = [
     "AppliedStep",
+    "Arrays",
     "InputSpec",
     "Model",
+    "Run",
     "Signature",
     "TensorSpec",
     "TorchSource",
+    "all_nodes",
+    "clean",
+    "control_flow",
+    "export_torch",
+    "import_object",
+    "load",
+    "model_from_proto",
     "numpy_dtype",
+    "open_exported_program",
     "parse_input",
+    "read_onnx",
+    "read_tflite",
+    "signature_of",
+    "unknown_operators",
+    "write_onnx",
 ]

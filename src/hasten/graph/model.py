@@ -82,7 +82,8 @@ class Model:
                 got=f"{self.content.ByteSize() / 1e9:.1f} GB",
                 where=self.name,
             )
-        return self.content.SerializeToString(deterministic=True)
+        payload: bytes = self.content.SerializeToString(deterministic=True)
+        return payload
 
     @cached_property
     def digest(self) -> str:

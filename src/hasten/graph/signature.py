@@ -19,12 +19,19 @@ _INPUT = re.compile(r"(?P<name>[^=\s]+)=(?P<dtype>\w+)\[(?P<dims>[^\]]*)\]")
 
 
 def numpy_dtype(name: str) -> np.dtype[np.generic]:
-    """NumPy's dtype for a name, bfloat16 included (from ml_dtypes); raises TypeError if unknown."""
-    if name == "bfloat16":
-        import ml_dtypes
+    """NumPy's dtype for a name; raises TypeError if unknown.
 
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)
+    bfloat16, the 8-bit floats and the 4-bit integers come from ml_dtypes.
+
+    >>> numpy_dtype("bfloat16").itemsize
+    2
+    """
+    import ml_dtypes
+
+    beyond_numpy = name.startswith(("bfloat", "float", "int", "uint"))
+    kind = getattr(ml_dtypes, name, name) if beyond_numpy else name
+    found: np.dtype[np.generic] = np.dtype(kind)
+    return found
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
@@ -123,14 +130,15 @@ def parse_input(text: str) -> InputSpec:
         raise OptionError(
             expected="a dtype such as float32", got=match["dtype"], where=f"--input {text}"
         ) from None
-    dims = tuple(_dim(word.strip(), text) for word in match["dims"].split(",") if word.strip())
+    words = match["dims"].split(",") if match["dims"].strip() else []
+    dims = tuple(_dim(word.strip(), text) for word in words)
     return InputSpec(match["name"], match["dtype"], dims)
 
 
 def _dim(word: str, text: str) -> int | str:
     if word.isidentifier():
         return word
-    if word.isdigit() and int(word) > 0:
+    if word.isdecimal() and int(word) > 0:
         return int(word)
     raise OptionError(
         expected="a dimension that is a positive number or a name",

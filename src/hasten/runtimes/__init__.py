@@ -1,1 +1,51 @@
-"""Runtimes: one file each, behind one protocol."""
+"""Runtimes: one file each, behind one protocol; a vendor library is imported when opened."""
+
+from __future__ import annotations
+
+import importlib
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from hasten.errors import OptionError
+from hasten.runtimes.runtime import Arrays, Execution, Hint, Lowered, Probe, Runtime, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "RUNTIMES",
+    "Arrays",
+    "Execution",
+    "Hint",
+    "Lowered",
+    "Probe",
+    "Runtime",
+    "Session",
+    "get_runtime",
+]
+
+
+def _make(path: str, **settings: Any) -> Runtime:
+    module, _, name = path.partition(":")
+    runtime: Runtime = getattr(importlib.import_module(f"hasten.runtimes.{module}"), name)(
+        **settings
+    )
+    return runtime
+
+
+#: Every runtime by name. To add one, write its file and give it a line here.
+RUNTIMES: dict[str, Callable[[], Runtime]] = {
+    "onnxruntime": partial(_make, "onnxruntime:OnnxRuntime"),
+    "openvino": partial(_make, "openvino:OpenVino"),
+    "litert": partial(_make, "litert:LiteRT"),
+    "pytorch": partial(_make, "pytorch:PyTorch"),
+    "torch-compile": partial(_make, "pytorch:PyTorch", compiled=True),
+    "null": partial(_make, "null:NullRuntime"),
+}
+
+
+def get_runtime(name: str) -> Runtime:
+    """Return the runtime of this name; raises OptionError where there is none."""
+    if name not in RUNTIMES:
+        raise OptionError(expected=f"one of {', '.join(RUNTIMES)}", got=name, where="--runtime")
+    return RUNTIMES[name]()

@@ -1,0 +1,212 @@
+"""The verbs as functions: what the command line calls, and what Python users call."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hasten.bundle import Manifest, require_free, write_bundle
+from hasten.data import Preprocessing, Samples, Source, load_samples, resolve_metric
+from hasten.errors import DataError, OptionError, RefusedError
+from hasten.graph import InputSpec, Model, clean
+from hasten.graph import load as load_graph
+from hasten.progress import Advance, Progress, Quiet
+from hasten.runtimes import Arrays, Execution, get_runtime
+from hasten.tune.budget import Budget
+from hasten.tune.optimize import Settings
+from hasten.tune.optimize import optimize as optimize_plan
+from hasten.tune.plan import Plan
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+__all__ = ["Data", "load", "optimize"]
+
+#: Samples that are enough to know the ranges of activations.
+_CALIBRATION_SAMPLES = 128
+#: Without data, this many random samples stand in for it.
+_SYNTHETIC_SAMPLES = 32
+
+ModelSource = "str | Path | Model | onnx.ModelProto | torch.nn.Module"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where samples come from, and how they are divided.
+
+    ``calibration`` is a source of its own; without it, ``calibration_samples`` are split off
+    ``samples``, by default at most a quarter of them. ``preprocessing`` says how pixels become
+    the model's input, as ``size=224x224,mean=0.5,std=0.5`` or as a Preprocessing.
+    """
+
+    samples: Source | None = None
+    calibration: Source | None = None
+    calibration_samples: int | None = None
+    preprocessing: Preprocessing | str | None = None
+
+
+def load(
+    source: str | Path | Model | onnx.ModelProto | torch.nn.Module,
+    example: Any = None,
+    *,
+    inputs: Sequence[InputSpec] = (),
+    scratch: Path | None = None,
+) -> Model:
+    """Return a model from a path, an nn.Module with an example, or package.module:callable.
+
+    See ``hasten.graph.load``. Without ``scratch``, what has to be on disk beside the model goes to
+    a temporary folder that stays until the system clears it.
+    """
+    folder = scratch or Path(tempfile.mkdtemp(prefix="hasten-"))
+    return load_graph(source, example, inputs=inputs, scratch=folder)
+
+
+def optimize(
+    source: str | Path | Model | onnx.ModelProto | torch.nn.Module,
+    data: Data | Source | None = None,
+    *,
+    out: str | Path,
+    example: Any = None,
+    inputs: Sequence[InputSpec] = (),
+    metric: str | None = None,
+    budget: Budget | None = None,
+    settings: Settings | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Race all candidates for a model and write the bundle of the one that won.
+
+    Raises an InputError for what cannot be used, before anything is measured, and
+    RuntimeFailureError when the model cannot be run as it is.
+    """
+    path = Path(out)
+    require_free(path, force=force)
+    progress = progress or Quiet()
+    settings = settings or Settings()
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hasten-")))
+        with progress.stage("reading the model", None):
+            model = load(source, example, inputs=inputs, scratch=scratch)
+        division = data if isinstance(data, Data) else Data(data)
+        calibration, validation, notes = _read_data(division, model, settings, scratch, progress)
+        judge_by = resolve_metric(metric, validation)
+        with progress.stage("cleaning the graph", None):
+            model, left = _cleaned(model, validation, scratch)
+        plan = optimize_plan(
+            model,
+            calibration=calibration,
+            validation=validation,
+            metric=judge_by,
+            budget=budget or Budget(),
+            settings=settings,
+            scratch=scratch,
+            progress=progress,
+            notes=[*notes, *left],
+        )
+        return _write(plan, model, path, scratch, force=force)
+
+
+def _read_data(
+    data: Data, model: Model, settings: Settings, scratch: Path, progress: Progress
+) -> tuple[Samples | None, Samples, list[str]]:
+    """Return the samples to calibrate and to judge with, and what is to be said of them."""
+    if data.samples is None:
+        if data.calibration is not None:
+            raise OptionError(
+                expected="--data beside --calibration", got="--calibration alone", where="--data"
+            )
+        synthetic = Samples.synthetic(model.signature, _SYNTHETIC_SAMPLES, settings.seed)
+        note = (
+            f"no data: fidelity was judged on {_SYNTHETIC_SAMPLES} random samples, which say"
+            " little of real ones; give --data"
+        )
+        return None, synthetic, [note]
+    samples = _read(data.samples, data, model, scratch / "samples", progress)
+    if data.calibration is not None:
+        calibration = _read(data.calibration, data, model, scratch / "calibration", progress)
+        wanted = data.calibration_samples or min(_CALIBRATION_SAMPLES, len(calibration))
+        if wanted < len(calibration):
+            calibration, _ = calibration.split(calibration=wanted, seed=settings.seed)
+        elif wanted > len(calibration):
+            raise DataError(
+                expected=f"{wanted} samples for calibration",
+                got=str(len(calibration)),
+                where=calibration.source,
+            )
+        return calibration, samples, []
+    wanted = data.calibration_samples or max(1, min(_CALIBRATION_SAMPLES, len(samples) // 4))
+    calibration, validation = samples.split(calibration=wanted, seed=settings.seed)
+    return calibration, validation, []
+
+
+def _read(
+    source: Source, data: Data, model: Model, scratch: Path, progress: Progress
+) -> Samples:
+    scratch.mkdir()
+    with progress.stage("reading samples", None) as advance:
+        return load_samples(
+            source,
+            model.signature,
+            preprocessing=data.preprocessing,
+            scratch=scratch,
+            advance=_by_difference(advance),
+        )
+
+
+def _by_difference(advance: Advance) -> Callable[[int, int], None]:
+    last = 0
+
+    def told(done: int, total: int) -> None:
+        nonlocal last
+        del total
+        advance(done - last)
+        last = done
+
+    return told
+
+
+def _cleaned(model: Model, samples: Samples, scratch: Path) -> tuple[Model, list[str]]:
+    """Return the model with less in it, or as it was with the reason why."""
+    if model.format != "onnx":
+        return model, []
+    runtime = get_runtime("onnxruntime")
+
+    def run(one: Model, feed: Any) -> Arrays:
+        session = runtime.open(runtime.lower(one, scratch), Execution())
+        try:
+            return {name: np.asarray(value) for name, value in session.run(dict(feed)).items()}
+        finally:
+            session.close()
+
+    feed, _ = next(samples.batches(model.signature, 1))
+    try:
+        return clean(model, run, feed), []
+    except RefusedError as refused:
+        return model, [f"the graph was not cleaned: {refused}"]
+
+
+def _write(plan: Plan, model: Model, path: Path, scratch: Path, *, force: bool) -> Manifest:
+    from hasten.report import render_html
+
+    lowered = plan.chosen.lowered
+    if lowered is None:
+        raise RefusedError(plan.chosen.reason)
+    if lowered.format == "pt2" and not lowered.path:
+        lowered = save_torch(model, lowered, scratch)
+    return write_bundle(
+        path,
+        name=path.name.removesuffix(".hasten"),
+        lowered=lowered,
+        plan=plan.record,
+        evidence=plan.evidence,
+        environment=plan.environment,
+        pages={"report.html": render_html},
+        force=force,
+    )

@@ -1,0 +1,61 @@
+"""What a step is: a frozen config that selects one handler, which maps a model to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from hasten.compress.histogram import Histogram
+from hasten.data import Preprocessing, Samples
+from hasten.errors import RefusedError
+from hasten.graph import AppliedStep, Model
+from hasten.progress import Progress, Quiet
+
+__all__ = ["Context", "Handler", "StepConfig", "applied", "refuse_control_flow"]
+
+
+class StepConfig(msgspec.Struct, frozen=True, tag_field="step"):
+    """Base of all step configs: plain settings, equal when they mean the same."""
+
+
+C = TypeVar("C", bound=StepConfig)
+
+@dataclass(eq=False)
+class Context:
+    """What steps may use beside the model: calibration samples, and a place to work in.
+
+    ``observations`` keeps the histograms of each model that was observed, by its digest, so that
+    candidates that differ in calibrator or dtype observe once.
+    """
+
+    scratch: Path
+    calibration: Samples | None = None
+    preprocessing: Mapping[str, Preprocessing] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Quiet)
+    observations: dict[str, dict[str, Histogram]] = field(default_factory=dict)
+
+
+#: Applies a step; raises RefusedError with the reason when the step cannot take the model.
+Handler = Callable[[Model, Any, Context], Model]
+
+
+def applied(config: StepConfig) -> AppliedStep:
+    """Return the record of a step: its name and its settings.
+
+    The name is the config's tag, the settings its fields.
+    """
+    settings = msgspec.to_builtins(config)
+    return AppliedStep(settings.pop("step"), settings)
+
+
+def refuse_control_flow(model: Model, doing: str) -> None:
+    """Raise RefusedError where the graph holds control flow or sequence values."""
+    from hasten.graph import control_flow
+
+    found = control_flow(model.graph)
+    if found:
+        raise RefusedError(f"{doing} takes no control flow or sequences: {', '.join(found[:3])}")

@@ -1,0 +1,1 @@
+"""The demo: EfficientNet-Lite0 with a head of its own, on real images of solar cells."""

@@ -1,0 +1,133 @@
+"""The operators of an ONNX model: every node in every scope, and those some steps cannot take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import onnx
+
+    Scope: TypeAlias = onnx.GraphProto | onnx.FunctionProto
+
+__all__ = [
+    "all_nodes",
+    "all_scopes",
+    "control_flow",
+    "is_default_domain",
+    "node_label",
+    "unknown_operators",
+]
+
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+
+#: Operators whose outputs are sequences or optional values.
+_SEQUENCE_MAKERS = frozenset(
+    {
+        "Optional",
+        "SequenceConstruct",
+        "SequenceEmpty",
+        "SequenceErase",
+        "SequenceInsert",
+        "SplitToSequence",
+    }
+)
+
+
+def all_scopes(proto: onnx.ModelProto) -> Iterator[Scope]:
+    """Yield every graph and function of a model, and the subgraphs inside each."""
+    roots: list[Scope] = [proto.graph, *proto.functions]
+    for training in proto.training_info:
+        roots += [training.initialization, training.algorithm]
+    for root in roots:
+        yield from _with_subgraphs(root)
+
+
+def _with_subgraphs(scope: Scope) -> Iterator[Scope]:
+    yield scope
+    for node in scope.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _with_subgraphs(attribute.g)
+            for graph in attribute.graphs:
+                yield from _with_subgraphs(graph)
+
+
+def all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Yield every node of a model, those inside subgraphs and functions included."""
+    for scope in all_scopes(proto):
+        yield from scope.node
+
+
+def is_default_domain(domain: str) -> bool:
+    """Whether this is ONNX's own operator set; it has two spellings."""
+    return domain in {"", "ai.onnx"}
+
+
+def node_label(node: onnx.NodeProto) -> str:
+    """Return what to call a node in a message: its name, or its first output where it has none."""
+    return node.name or (f"output {node.output[0]}" if node.output else "without a name")
+
+
+def unknown_operators(proto: onnx.ModelProto) -> list[str]:
+    """Return each operator that neither ONNX nor the model itself defines, as ``domain::op``.
+
+    The default domain is left out of the text: ``NoSuchOp (node n1)``. Operators of custom domains
+    are listed too; a runtime may take them.
+    """
+    return [operator_label(node) for node in _undefined(proto)]
+
+
+def operator_label(node: onnx.NodeProto) -> str:
+    """Return the operator with the node it was met at."""
+    domain = "" if is_default_domain(node.domain) else f"{node.domain}::"
+    return f"{domain}{node.op_type} (node {node_label(node)})"
+
+
+def undefined_in_default_domain(proto: onnx.ModelProto) -> list[str]:
+    """Return the operators that claim to be ONNX's own and are not in the opset imported."""
+    return [operator_label(node) for node in _undefined(proto) if is_default_domain(node.domain)]
+
+
+def _undefined(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    from onnx import defs
+
+    local = {(_plain(function.domain), function.name) for function in proto.functions}
+    main = _opsets(proto.opset_import)
+    for scope in all_scopes(proto):
+        own = getattr(scope, "opset_import", ())
+        versions = {**main, **_opsets(own)}
+        for node in scope.node:
+            domain = _plain(node.domain)
+            known = (domain, node.op_type) in local or defs.has(
+                node.op_type, versions.get(domain, defs.onnx_opset_version()), domain
+            )
+            if not known:
+                yield node
+
+
+def _opsets(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
+    return {_plain(entry.domain): entry.version for entry in imports}
+
+
+def _plain(domain: str) -> str:
+    return "" if is_default_domain(domain) else domain
+
+
+def control_flow(proto: onnx.ModelProto) -> list[str]:
+    """Return what a step on plain tensor graphs cannot take: branches, loops, sequences, optionals.
+
+    Each entry names the node or the value: ``If (node choose)``, ``sequence (value parts)``.
+    """
+    found = [
+        f"{node.op_type} (node {node_label(node)})"
+        for node in all_nodes(proto)
+        if is_default_domain(node.domain) and node.op_type in _CONTROL_FLOW | _SEQUENCE_MAKERS
+    ]
+    graph = proto.graph
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        kind = value.type.WhichOneof("value")
+        if kind in {"sequence_type", "optional_type"}:
+            found.append(f"{kind.removesuffix('_type')} (value {value.name})")
+    return found

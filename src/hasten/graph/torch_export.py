@@ -1,0 +1,288 @@
+"""PyTorch models: exported to ONNX with free dimensions, the original kept as the reference."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hasten.errors import MissingExtraError, ModelError, OptionError
+from hasten.graph.model import Model, TorchSource
+from hasten.graph.object_path import import_object
+from hasten.graph.onnx_file import model_from_proto, one_line
+from hasten.graph.pt2_archive import open_exported_program
+from hasten.graph.signature import InputSpec
+from hasten.graph.torch_inputs import (
+    as_written,
+    dynamic_shapes,
+    example_tensor,
+    in_forward_order,
+    specs_of_example,
+)
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+    from torch.export import ExportedProgram
+
+__all__ = ["export_torch"]
+
+#: The opset torch's exporter writes itself; others are converted from it.
+_OPSET = 18
+
+
+@dataclass(frozen=True)
+class _Exported:
+    """A program with the names its positional inputs carry from here on."""
+
+    program: ExportedProgram
+    location: str
+    asked: tuple[InputSpec, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def export_torch(
+    source: str | Path | torch.nn.Module,
+    inputs: Sequence[InputSpec] = (),
+    *,
+    example: Any = None,
+    scratch: Path,
+    name: str = "",
+) -> Model:
+    """Export a PyTorch model to ONNX and remember where the original is, as its reference.
+
+    ``source`` is one of
+
+    - the path of a ``.pt2`` file: free dimensions are those it was exported with; ``inputs``, where
+      given, name its inputs in order and must agree with it;
+    - ``package.module:callable`` that returns an nn.Module: ``inputs`` are needed;
+    - an nn.Module: ``inputs`` or ``example`` (a tensor, a tuple of tensors in the order of
+      ``forward``, or a dict by argument name) is needed. With ``example`` alone the first axis of
+      each tensor is free and one and the same; a model that does not export that way is a
+      ModelError: give ``inputs`` with the numbers it is fixed to.
+
+    ``inputs`` are positional, except that specs which all bear names of ``forward``'s arguments go
+    to those. Modules are put in evaluation mode; an nn.Module is saved below ``scratch`` as .pt2,
+    which must stay as long as the reference is to run. That the graph computes what the module
+    does is for the caller to check: this room knows no runtime.
+
+    Raises ModelError when loading or exporting fails, OptionError for inputs that are missing or do
+    not fit, MissingExtraError without torch or onnxscript.
+    """
+    where = _label(source)
+    _require_torch(where)
+    if isinstance(source, Path) or (isinstance(source, str) and source.endswith(".pt2")):
+        exported = _from_archive(Path(source), inputs)
+        name = name or Path(source).stem
+    elif isinstance(source, str):
+        module = _build_module(source)
+        exported = _from_module(module, inputs, None, where, location=source)
+        name = name or source.rpartition(":")[2].rpartition(".")[2]
+    else:
+        exported = _from_module(source.eval(), inputs, example, where, location=None)
+        exported = _saved(exported, scratch)
+        name = name or type(source).__name__
+    proto = _to_onnx(exported, where)
+    origin = TorchSource(exported.location, exported.inputs, exported.outputs)
+    _name_free_dims(proto, exported.asked)
+    model = model_from_proto(proto, name)
+    _check_as_asked(model, exported.asked, where)
+    return replace(model, torch=origin)
+
+
+def _label(source: str | Path | torch.nn.Module) -> str:
+    return str(source) if isinstance(source, str | Path) else f"nn.Module {type(source).__name__}"
+
+
+def _require_torch(where: str) -> None:
+    try:
+        import onnxscript  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("torch", needed_by=where) from None
+
+
+def _build_module(location: str) -> torch.nn.Module:
+    import torch
+
+    build = import_object(location, where="model", error=ModelError)
+    try:
+        module = build()
+    except Exception as error:
+        raise ModelError(
+            expected="a callable that returns an nn.Module when called without arguments",
+            got=_in_one_line(error),
+            where=location,
+        ) from error
+    if not isinstance(module, torch.nn.Module):
+        raise ModelError(
+            expected="a callable that returns an nn.Module",
+            got=f"one that returns {type(module).__name__}",
+            where=location,
+        )
+    return module.eval()
+
+
+def _from_archive(path: Path, inputs: Sequence[InputSpec]) -> _Exported:
+    with _quiet():
+        program = open_exported_program(path)
+    arguments = program.graph_signature.user_inputs
+    if inputs and len(inputs) != len(arguments):
+        raise OptionError(
+            expected=f"{len(arguments)} inputs, as in the file",
+            got=str(len(inputs)),
+            where=f"--input for {path}",
+        )
+    given = tuple(spec.name for spec in inputs)
+    return _Exported(
+        program=program,
+        location=str(path),
+        asked=tuple(inputs),
+        inputs=given or tuple(str(argument) for argument in arguments),
+        outputs=_output_names(program),
+    )
+
+
+def _from_module(
+    module: torch.nn.Module,
+    inputs: Sequence[InputSpec],
+    example: Any,
+    where: str,
+    *,
+    location: str | None,
+) -> _Exported:
+    import torch
+
+    specs = tuple(inputs) or specs_of_example(example, module, where)
+    ordered = in_forward_order(specs, module)
+    with _quiet():
+        try:
+            program = torch.export.export(
+                module,
+                tuple(example_tensor(spec) for spec in ordered),
+                dynamic_shapes=dynamic_shapes(ordered, module),
+            )
+        except Exception as error:
+            free = any(isinstance(dim, str) for spec in ordered for dim in spec.dims)
+            raise ModelError(
+                expected=f"a model that torch.export takes with {as_written(ordered)}",
+                got=_in_one_line(error),
+                where=where,
+                hint="give the dimensions as numbers if the model fixes them" if free else "",
+            ) from error
+    names = tuple(spec.name for spec in ordered)
+    return _Exported(program, location or "", ordered, names, _output_names(program))
+
+
+def _output_names(program: ExportedProgram) -> tuple[str, ...]:
+    count = len(program.graph_signature.user_outputs)
+    return ("output",) if count == 1 else tuple(f"output_{index}" for index in range(count))
+
+
+def _saved(exported: _Exported, scratch: Path) -> _Exported:
+    import torch
+
+    folder = Path(tempfile.mkdtemp(dir=scratch, prefix="torch-"))
+    path = folder / "model.pt2"
+    with _quiet():
+        torch.export.save(exported.program, path)
+    return replace(exported, location=str(path))
+
+
+def _to_onnx(exported: _Exported, where: str) -> onnx.ModelProto:
+    import torch
+
+    with _quiet():
+        try:
+            converted = torch.onnx.export(
+                exported.program,
+                (),
+                dynamo=True,
+                verbose=False,
+                opset_version=_OPSET,
+                input_names=list(exported.inputs),
+                output_names=list(exported.outputs),
+            )
+        except Exception as error:
+            raise ModelError(
+                expected="a model that torch.onnx exports", got=_in_one_line(error), where=where
+            ) from error
+    if converted is None:
+        raise ModelError(expected="an exported graph", got="none from torch.onnx", where=where)
+    proto: onnx.ModelProto = converted.model_proto
+    _trim(proto)
+    return proto
+
+
+def _trim(proto: onnx.ModelProto) -> None:
+    """Remove the exporter's notes on each node and value; they can outweigh a small model."""
+    from hasten.graph.operators import all_scopes
+
+    del proto.metadata_props[:]
+    for scope in all_scopes(proto):
+        del scope.metadata_props[:]
+        values = [*scope.value_info, *getattr(scope, "input_values", ())]
+        if not hasattr(scope, "opset_import"):
+            values += [*scope.input, *scope.output, *scope.initializer]
+        for item in (*scope.node, *values):
+            del item.metadata_props[:]
+            item.doc_string = ""
+
+
+def _name_free_dims(proto: onnx.ModelProto, asked: Sequence[InputSpec]) -> None:
+    """Give free dimensions the names the user gave them, in place of the exporter's symbols."""
+    by_name = {spec.name: spec.dims for spec in asked}
+    wanted = {
+        dim.dim_param: name
+        for value in proto.graph.input
+        for dim, name in zip(
+            value.type.tensor_type.shape.dim, by_name.get(value.name, ()), strict=False
+        )
+        if dim.dim_param and isinstance(name, str)
+    }
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in wanted:
+                dim.dim_param = wanted[dim.dim_param]
+
+
+def _check_as_asked(model: Model, asked: Sequence[InputSpec], where: str) -> None:
+    have = {spec.name: spec for spec in model.signature.inputs}
+    for spec in asked:
+        got = have.get(spec.name)
+        if got != spec.tensor:
+            raise ModelError(
+                expected=f"a model exported with {spec.tensor}",
+                got=str(got or "no such input"),
+                where=where,
+            )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's notes off the terminal; errors are raised, and remain so."""
+    loggers = [
+        logging.getLogger(name)
+        for name in ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+    ]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def _in_one_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()] or [""]
+    return one_line(f"{type(error).__name__}: {lines[0]}")

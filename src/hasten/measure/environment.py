@@ -1,0 +1,134 @@
+"""What the machine was like while it measured: goes with each result, and names unrest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hasten.runtimes.vendor import cpu_flags
+
+__all__ = ["Weather", "environment", "physical_cores"]
+
+#: Flags that decide which kernels a runtime may use.
+_TELLING_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+    "asimddp",
+    "i8mm",
+    "bf16",
+    "sve",
+)
+_PACKAGES = ("hasten", "numpy", "onnx", "onnxruntime", "openvino", "ai-edge-litert", "torch")
+#: Share of processor time taken by the hypervisor, or of load by others, that disturbs rounds.
+_STOLEN_SHARE = 0.02
+_BUSY_SHARE = 0.5
+
+
+def environment() -> dict[str, Any]:
+    """Fingerprint of this machine, for bundle.json: JSON values only."""
+    return {
+        "cpu": _cpu_model(),
+        "cpu_flags": [flag for flag in _TELLING_FLAGS if flag in cpu_flags()],
+        "physical_cores": physical_cores(),
+        "usable_cpus": sorted(_usable_cpus()),
+        "cgroup_cpu_quota": _cgroup_quota(),
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "load_1m": os.getloadavg()[0],
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "os": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+    }
+
+
+def physical_cores() -> int:
+    """Count the cores this process may use: hyper-threads counted once, never above the quota."""
+    cores = {_core_of(cpu) for cpu in _usable_cpus()}
+    quota = _cgroup_quota()
+    return max(1, min(len(cores), int(quota)) if quota else len(cores))
+
+
+class Weather(msgspec.Struct, frozen=True):
+    """Counters read before and after measuring; their difference names what disturbed it."""
+
+    total_ticks: int
+    stolen_ticks: int
+    throttled_periods: int
+
+    @classmethod
+    def now(cls) -> Weather:
+        """Read the counters; zeros where the system has none."""
+        ticks = [int(word) for word in (_read("/proc/stat") or "cpu 0").split("\n")[0].split()[1:]]
+        throttled = 0
+        for line in (_read("/sys/fs/cgroup/cpu.stat") or "").split("\n"):
+            if line.startswith("nr_throttled"):
+                throttled = int(line.split()[1])
+        stolen_at = 7
+        stolen = ticks[stolen_at] if len(ticks) > stolen_at else 0
+        return cls(sum(ticks[: stolen_at + 1]), stolen, throttled)
+
+    def unrest_since(self, before: Weather) -> list[str]:
+        """Likely causes of unstable rounds between two readings; empty in fair weather."""
+        causes = []
+        stolen = (self.stolen_ticks - before.stolen_ticks) / max(
+            1, self.total_ticks - before.total_ticks
+        )
+        if stolen > _STOLEN_SHARE:
+            causes.append(f"the hypervisor took {stolen:.0%} of the processor time (steal)")
+        throttled = self.throttled_periods - before.throttled_periods
+        if throttled > 0:
+            causes.append(f"the cgroup quota stopped this process in {throttled} periods")
+        cpus = len(_usable_cpus())
+        if os.getloadavg()[0] > cpus * (1 + _BUSY_SHARE):
+            causes.append(f"other work loads the machine ({os.getloadavg()[0]:.1f} on {cpus} cpus)")
+        return causes
+
+
+def _usable_cpus() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _core_of(cpu: int) -> str:
+    siblings = _read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    return siblings or str(cpu)
+
+
+def _cgroup_quota() -> float | None:
+    words = (_read("/sys/fs/cgroup/cpu.max") or "max 100000").split()
+    return None if words[0] == "max" else int(words[0]) / int(words[1])
+
+
+def _cpu_model() -> str:
+    for line in (_read("/proc/cpuinfo") or "").split("\n"):
+        if line.lower().startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

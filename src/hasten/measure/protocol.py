@@ -1,0 +1,118 @@
+"""What the parent and a worker process say to each other: msgpack records, never pickles."""
+
+from __future__ import annotations
+
+import struct
+from typing import IO
+
+import msgspec
+
+from hasten.runtimes import Execution, Lowered
+
+__all__ = [
+    "Fail",
+    "Measure",
+    "Open",
+    "Opened",
+    "Peak",
+    "PeakBytes",
+    "Predict",
+    "Predicted",
+    "Reply",
+    "Request",
+    "Times",
+    "receive_reply",
+    "receive_request",
+    "send",
+]
+
+
+class Open(msgspec.Struct, frozen=True, tag=True):
+    """Compile the model and read the samples in this folder."""
+
+    runtime: str
+    lowered: Lowered
+    execution: Execution
+    samples: str
+
+
+class Measure(msgspec.Struct, frozen=True, tag=True):
+    """Run ``settle`` times unmeasured, then ``runs`` times measured, on each instance."""
+
+    runs: int
+    settle: int
+
+
+class Predict(msgspec.Struct, frozen=True, tag=True):
+    """Run every sample in this folder and write the outputs beside them as ``folder/out``."""
+
+    samples: str
+    out: str
+    batch: int
+
+
+class Peak(msgspec.Struct, frozen=True, tag=True):
+    """Tell the most memory that was resident so far."""
+
+
+class Opened(msgspec.Struct, frozen=True, tag=True):
+    """The session is open; opening took this long."""
+
+    open_ns: int
+
+
+class Times(msgspec.Struct, frozen=True, tag=True):
+    """Times of single runs, and the time per item over all instances together."""
+
+    runs_ns: list[int]
+    item_ns: float
+
+
+class Predicted(msgspec.Struct, frozen=True, tag=True):
+    """Outputs are written; ``problem`` names a NaN or infinity among them."""
+
+    problem: str | None
+
+
+class PeakBytes(msgspec.Struct, frozen=True, tag=True):
+    """Peak resident memory of the worker process."""
+
+    bytes: int
+
+
+class Fail(msgspec.Struct, frozen=True, tag=True):
+    """The request could not be met, in one line."""
+
+    reason: str
+
+
+Request = Open | Measure | Predict | Peak
+Reply = Opened | Times | Predicted | PeakBytes | Fail
+
+_LENGTH = struct.Struct("<I")
+_REQUESTS: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_REPLIES: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+
+
+def send(stream: IO[bytes], record: Request | Reply) -> None:
+    """Write one record: its length, then its bytes."""
+    body = msgspec.msgpack.encode(record)
+    stream.write(_LENGTH.pack(len(body)) + body)
+    stream.flush()
+
+
+def receive_request(stream: IO[bytes]) -> Request:
+    """Read one request; raises EOFError when the parent is gone."""
+    return _REQUESTS.decode(_body(stream))
+
+
+def receive_reply(stream: IO[bytes]) -> Reply:
+    """Read one reply; raises EOFError when the worker is gone."""
+    return _REPLIES.decode(_body(stream))
+
+
+def _body(stream: IO[bytes]) -> bytes:
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    return stream.read(_LENGTH.unpack(head)[0])

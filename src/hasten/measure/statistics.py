@@ -1,0 +1,106 @@
+"""Ratios of paired times, their bootstrap intervals, and what may be said of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Interval", "Latency", "Verdict", "latency", "speedup", "verdict"]
+
+Verdict = Literal["faster", "slower", "no measurable difference"]
+
+_RESAMPLES = 2000
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """A median with its 95 % confidence interval; for a speedup, above 1 is faster."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f}x [{self.low:.2f}, {self.high:.2f}]"
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Percentiles in milliseconds: of one run, or of one item for ``--target throughput``."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+def latency(times_ns: Sequence[float]) -> Latency:
+    """Percentiles in milliseconds of times in nanoseconds.
+
+    >>> latency([1e6, 2e6, 3e6]).p50
+    2.0
+    """
+    p50, p90, p99 = np.percentile(np.asarray(times_ns, dtype=np.float64), [50, 90, 99]) / 1e6
+    return Latency(float(p50), float(p90), float(p99))
+
+
+def speedup(reference: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> Interval:
+    """How many times faster ``other`` is: the median over rounds of reference time / its time.
+
+    Both hold blocks of rounds: ``reference[b][r]`` and ``other[b][r]`` are times from the same
+    round, and each block had worker processes of its own. Rounds are paired, so that both have
+    met the same weather. The interval is a percentile bootstrap with two levels, blocks first and
+    rounds within them, because two processes of the same program differ by more than their rounds
+    do (Kalibera and Jones, Rigorous Benchmarking in Reasonable Time, ISMM 2013).
+
+    >>> speedup([[2.0, 4.0, 6.0]], [[1.0, 2.0, 3.0]])
+    Interval(median=2.0, low=2.0, high=2.0)
+
+    Raises ValueError when there is no round in common.
+    """
+    ratios = [
+        np.asarray(ours, dtype=np.float64)[:n] / np.asarray(theirs, dtype=np.float64)[:n]
+        for ours, theirs in zip(reference, other, strict=False)
+        if (n := min(len(ours), len(theirs)))
+    ]
+    if not ratios:
+        raise ValueError("no round in common")
+    low, high = np.percentile(_bootstrap_medians(ratios), [2.5, 97.5])
+    return Interval(float(np.median(np.concatenate(ratios))), float(low), float(high))
+
+
+def _bootstrap_medians(blocks: list[np.ndarray]) -> np.ndarray:
+    random = np.random.default_rng(0)
+    width = max(len(block) for block in blocks)
+    padded = np.full((len(blocks), width), np.nan)
+    for at, block in enumerate(blocks):
+        padded[at, : len(block)] = block
+    sizes = np.array([len(block) for block in blocks])
+    chosen = random.integers(len(blocks), size=(_RESAMPLES, len(blocks)))
+    rounds = (random.random((_RESAMPLES, len(blocks), width)) * sizes[chosen][..., None]).astype(
+        int
+    )
+    drawn = padded[chosen[..., None], rounds]
+    drawn[np.arange(width) >= sizes[chosen][..., None]] = np.nan
+    return np.asarray(np.nanmedian(drawn.reshape(_RESAMPLES, -1), axis=1))
+
+
+def verdict(measured: Interval, control: Interval | None = None) -> Verdict:
+    """Say what an interval allows: a difference only where it excludes 1 and the A/A control.
+
+    ``control`` is the interval of a pair that is the same on both sides, measured in the same
+    rounds: what it calls a difference is the machine's doing, so a real one must lie beyond it.
+
+    >>> verdict(Interval(1.04, 1.02, 1.06))
+    'faster'
+    >>> verdict(Interval(1.04, 1.02, 1.06), control=Interval(1.01, 0.99, 1.03))
+    'no measurable difference'
+    """
+    low, high = (control.low, control.high) if control else (1.0, 1.0)
+    if measured.low > max(1.0, high):
+        return "faster"
+    if measured.high < min(1.0, low):
+        return "slower"
+    return "no measurable difference"

@@ -1,0 +1,74 @@
+"""ONNX Runtime on the CPU: reads float and QDQ graphs as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hasten.runtimes.runtime import Arrays, Execution, Hint, Lowered, Probe
+from hasten.runtimes.vendor import cpu_flags, find, lower_as_file, reported
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnxruntime
+
+    from hasten.graph import Model
+
+__all__ = ["OnnxRuntime"]
+
+
+class OnnxRuntime:
+    """Sessions never spin: an idle session that spins burns a core its neighbours need."""
+
+    name = "onnxruntime"
+    open_s = 0.0
+
+    def probe(self) -> Probe:
+        """Find the package; bf16 matrix products exist on Arm with the bf16 extension only."""
+        hints: tuple[Hint, ...] = ("default",)
+        if {"asimd", "bf16"} <= cpu_flags():
+            hints = ("default", "bf16")
+        return find("onnxruntime", "onnxruntime", hints=hints)
+
+    def supports(self, model: Model) -> list[str]:
+        """Take every ONNX graph; what it cannot compile it says when opened."""
+        return [] if model.format == "onnx" else ["reads .onnx, not .tflite"]
+
+    def lower(self, model: Model, folder: Path) -> Lowered:
+        """Write the graph as it is."""
+        return lower_as_file(model, folder)
+
+    def open(self, lowered: Lowered, execution: Execution) -> OnnxRuntimeSession:
+        """Compile with all graph optimizations."""
+        with reported("onnxruntime could not compile"):
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = execution.threads
+            options.inter_op_num_threads = 1
+            options.log_severity_level = 4
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            if execution.hint == "bf16":
+                options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
+            session = onnxruntime.InferenceSession(
+                lowered.path, options, providers=["CPUExecutionProvider"]
+            )
+        return OnnxRuntimeSession(session, [spec.name for spec in lowered.signature.outputs])
+
+
+class OnnxRuntimeSession:
+    """One InferenceSession."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, outputs: list[str]) -> None:
+        self._session = session
+        self._outputs = outputs
+
+    def run(self, feed: Arrays) -> Arrays:
+        """Run once; all outputs, in the model's order."""
+        with reported("onnxruntime could not run"):
+            values = self._session.run(self._outputs, feed)
+        return dict(zip(self._outputs, values, strict=True))
+
+    def close(self) -> None:
+        """Drop the session; ONNX Runtime frees it with the last reference."""
+        del self._session

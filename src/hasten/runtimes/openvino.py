@@ -1,0 +1,86 @@
+"""OpenVINO on the CPU: reads ONNX, float and QDQ, and .tflite; bf16 and f16 as precision hints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hasten.runtimes.runtime import Arrays, Execution, Hint, Lowered, Probe
+from hasten.runtimes.vendor import find, lower_as_file, reported
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import openvino
+
+    from hasten.graph import Model
+
+__all__ = ["OpenVino"]
+
+_CAPABILITY_HINTS: dict[str, Hint] = {"FP32": "f32", "BF16": "bf16", "FP16": "f16"}
+
+
+class OpenVino:
+    """One infer request a session; f32 is asked for by name, since the default may be bf16."""
+
+    name = "openvino"
+    open_s = 0.0
+
+    def probe(self) -> Probe:
+        """Find the package and ask the CPU plugin for the precisions it computes in here."""
+        found = find("openvino", "openvino", extra="openvino")
+        if not found.available:
+            return found
+        import openvino
+
+        capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        hints = tuple(hint for name, hint in _CAPABILITY_HINTS.items() if name in capabilities)
+        return Probe(available=True, version=found.version, hints=hints)
+
+    def supports(self, model: Model) -> list[str]:
+        """Take both formats; what it cannot compile it says when opened."""
+        del model
+        return []
+
+    def lower(self, model: Model, folder: Path) -> Lowered:
+        """Write the graph as it is."""
+        return lower_as_file(model, folder)
+
+    def open(self, lowered: Lowered, execution: Execution) -> OpenVinoSession:
+        """Compile for the latency of one request."""
+        with reported("openvino could not compile", extra="openvino"):
+            import openvino
+
+            config = {
+                "PERFORMANCE_HINT": "LATENCY",
+                "NUM_STREAMS": "1",
+                "INFERENCE_NUM_THREADS": str(execution.threads),
+                # Several instances pinned by one rule would share the same cores.
+                "ENABLE_CPU_PINNING": "NO",
+            }
+            if execution.hint != "default":
+                config["INFERENCE_PRECISION_HINT"] = execution.hint
+            compiled = openvino.Core().compile_model(lowered.path, "CPU", config)
+            request = compiled.create_infer_request()
+        return OpenVinoSession(request, lowered)
+
+
+class OpenVinoSession:
+    """One infer request; inputs are shared with the caller's arrays, outputs are copied out."""
+
+    def __init__(self, request: openvino.InferRequest, lowered: Lowered) -> None:
+        self._request = request
+        # By position: an importer may have merged or renamed tensor names.
+        self._inputs = [spec.name for spec in lowered.signature.inputs]
+        self._outputs = [spec.name for spec in lowered.signature.outputs]
+
+    def run(self, feed: Arrays) -> Arrays:
+        """Run once; all outputs, in the model's order, as arrays of their own."""
+        with reported("openvino could not run"):
+            values = self._request.infer(
+                [feed[name] for name in self._inputs], share_inputs=True, share_outputs=False
+            )
+            return {name: values[at] for at, name in enumerate(self._outputs)}
+
+    def close(self) -> None:
+        """Drop the request; OpenVINO frees it with the last reference."""
+        del self._request

@@ -1,0 +1,139 @@
+"""Judging accuracy: the outputs of a contestant on the validation samples, as it is deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hasten.data import Metric, Samples, Score
+from hasten.errors import DataError, RuntimeFailureError
+from hasten.measure.clock import Deadline
+from hasten.measure.process import Worker
+from hasten.tune.budget import Budget
+from hasten.tune.candidate import Contestant
+
+__all__ = ["AGREE_SHARE", "Judge"]
+
+#: A model without steps answers alike in batches, so these may be large.
+_PLAIN_BATCH = 16
+_OPEN_LIMIT_S = 120.0
+#: Two runtimes on the same file are said to agree when this share of predictions is the same.
+AGREE_SHARE = 0.995
+#: Differences of two shares carry rounding: a drop of exactly what is allowed is allowed.
+_ROUNDING = 1e-9
+
+
+@dataclass(eq=False)
+class Judge:
+    """Evaluates the metric, in worker processes, and holds candidates to the budget."""
+
+    metric: Metric
+    budget: Budget
+    validation: Samples
+    folder: Path
+    scratch: Path
+    deadline: Deadline
+    reference_outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    reference_score: Score | None = None
+    _known: dict[tuple[object, ...], Contestant] = field(default_factory=dict)
+
+    def judge_reference(self, reference: Contestant) -> None:
+        """Evaluate the reference, which the others are held against.
+
+        Raises RuntimeFailureError or DataError: without it there is nothing to judge by.
+        """
+        outputs = self._outputs(reference)
+        self.reference_outputs = outputs
+        reference.score = self.metric.evaluate(outputs, self.validation.labels, outputs)
+        self.reference_score = reference.score
+
+    def judge(self, contestant: Contestant) -> bool:
+        """Evaluate a contestant; drops it and returns False when it fails or loses too much."""
+        known = self._known.get(_same_answers(contestant))
+        if known is not None:
+            contestant.score, contestant.predictions = known.score, known.predictions
+        else:
+            try:
+                outputs = self._outputs(contestant)
+            except (RuntimeFailureError, DataError) as error:
+                contestant.drop("failed", str(error))
+                return False
+            labels = self.validation.labels
+            contestant.score = self.metric.evaluate(outputs, labels, self.reference_outputs)
+            self._known[_same_answers(contestant)] = contestant
+        return self._within_budget(contestant)
+
+    def _within_budget(self, contestant: Contestant) -> bool:
+        lost = self.drop_of(contestant)
+        if lost is None or lost <= self.budget.max_drop + _ROUNDING:
+            return True
+        contestant.drop(
+            "over_budget",
+            f"loses {lost:.4f} of {self.metric.name}, {self.budget.max_drop:g} is allowed",
+        )
+        return False
+
+    def drop_of(self, contestant: Contestant) -> float | None:
+        """How much of the metric is lost against the reference; negative where it gained."""
+        if contestant.score is None or self.reference_score is None:
+            return None
+        return self.reference_score.value - contestant.score.value
+
+    def partings(self, one: Contestant, others: Sequence[Contestant]) -> list[str]:
+        """Say which other runtimes predict something else from the very same file, and how often.
+
+        Int8 arithmetic is rounded differently by different runtimes; above half a percent of the
+        predictions it is worth knowing.
+        """
+        notes = []
+        for other in others:
+            agreed = _agreement(one, other)
+            if agreed is not None and agreed < AGREE_SHARE:
+                notes.append(
+                    f"{one.candidate.runtime} and {other.candidate.runtime} predict the same class"
+                    f" from the same file on only {agreed:.1%} of the samples"
+                )
+        return notes
+
+    def _outputs(self, contestant: Contestant) -> dict[str, np.ndarray]:
+        candidate, lowered = contestant.candidate, contestant.lowered
+        if lowered is None:
+            raise RuntimeFailureError(contestant.reason)
+        out = self.scratch / f"outputs-{id(contestant):x}"
+        batch = candidate.execution.batch if candidate.steps else _PLAIN_BATCH
+        with Worker(self.scratch) as worker:
+            limit_s = min(_OPEN_LIMIT_S, max(1.0, self.deadline.left_s))
+            worker.open(candidate.runtime, lowered, candidate.execution, self.folder, limit_s)
+            problem = worker.predict(self.folder, out, batch, max(1.0, self.deadline.left_s))
+        if problem is not None:
+            raise DataError(expected="finite outputs", got=problem, where=contestant.label)
+        specs = lowered.signature.outputs
+        outputs = {spec.name: np.load(out / f"{at}.npy") for at, spec in enumerate(specs)}
+        first = next(iter(outputs.values()))
+        if first.ndim >= 2:  # noqa: PLR2004 - a batch axis and a class axis
+            contestant.predictions = out / "predictions.npy"
+            np.save(contestant.predictions, first.argmax(axis=-1))
+        return outputs
+
+
+def _same_answers(contestant: Contestant) -> tuple[object, ...]:
+    """What decides the answers; threads and instances do not."""
+    candidate = contestant.candidate
+    execution = candidate.execution
+    return (candidate.steps, candidate.runtime, execution.hint, execution.batch)
+
+
+def _agreement(one: Contestant, other: Contestant) -> float | None:
+    """Share of equal predictions of two runtimes on one file; None where there is no such pair."""
+    if one.predictions is None or other.predictions is None:
+        return None
+    if (
+        one.candidate.runtime == other.candidate.runtime
+        or one.candidate.steps != other.candidate.steps
+    ):
+        return None
+    ours, theirs = np.load(one.predictions), np.load(other.predictions)
+    return float((ours == theirs).mean()) if ours.shape == theirs.shape else None

@@ -1,0 +1,236 @@
+"""The main job: from a model and its samples to the fastest plan that keeps its accuracy."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hasten.bundle.manifest import LedgerEntry
+from hasten.compress import Context, StaticInt8, StepConfig
+from hasten.data import Metric, Samples
+from hasten.errors import OptionError
+from hasten.graph import Model
+from hasten.measure.clock import Deadline
+from hasten.measure.environment import Weather, physical_cores
+from hasten.measure.rounds import Target
+from hasten.progress import Progress, Quiet
+from hasten.runtimes import Execution, Hint, get_runtime
+from hasten.tune.budget import Budget
+from hasten.tune.build import Builder
+from hasten.tune.calibrators import rank_calibrators, with_calibrator
+from hasten.tune.candidate import Candidate, Contestant
+from hasten.tune.heat import Heats
+from hasten.tune.judge import Judge
+from hasten.tune.ledger import write_ledger
+from hasten.tune.plan import Plan, make_plan
+from hasten.tune.race import Pace, Race
+from hasten.tune.space import Space, check_threads, default_runtimes, step_chains
+
+__all__ = ["Settings", "optimize"]
+
+#: Kept back for the ledger, as a share of the time.
+_LEDGER_SHARE = 0.12
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user chose beside model, samples and budget."""
+
+    target: Target = "latency"
+    runtimes: tuple[str, ...] = ()
+    threads: int | None = None
+    time_s: float = 300.0
+    seed: int = 0
+    pace: Pace = field(default_factory=Pace)
+
+
+def optimize(
+    model: Model,
+    *,
+    calibration: Samples | None,
+    validation: Samples,
+    metric: Metric,
+    budget: Budget,
+    settings: Settings,
+    scratch: Path,
+    progress: Progress | None = None,
+    notes: Sequence[str] = (),
+) -> Plan:
+    """Race all candidates and return the plan that won, with its evidence.
+
+    ``calibration`` is None where there are no real samples: steps that need them are refused.
+    ``scratch`` is an empty folder that must outlive the plan. Raises RuntimeFailureError when
+    the reference itself cannot be measured.
+    """
+    progress = progress or Quiet()
+    deadline = Deadline.after(settings.time_s)
+    check_threads(settings.threads, physical_cores())
+    preprocessing = validation.preprocessing
+    builder = Builder(model, Context(scratch, calibration, preprocessing, progress))
+    field_ = _Field(model, builder, settings, progress)
+    staged = scratch / "validation"
+    validation.save(staged)
+    reference = builder.contestant(field_.reference)
+    racing_until = deadline.earlier_by(settings.time_s * _LEDGER_SHARE)
+    order = random.Random(settings.seed)  # noqa: S311 - an order of rounds, not a secret
+    heats = Heats(reference, staged, scratch, settings.target, order, racing_until)
+    judge = Judge(metric, budget, validation, staged, scratch, racing_until)
+    before = Weather.now()
+    with progress.stage("judging the reference", None):
+        judge.judge_reference(reference)
+    contestants = field_.make()
+    race = Race(
+        reference,
+        contestants,
+        field_.alternates,
+        heats,
+        judge,
+        racing_until,
+        progress,
+        settings.pace,
+        list(notes),
+    )
+    outcome = race.run()
+    outcome.notes += [f"unsteady: {cause}" for cause in Weather.now().unrest_since(before)]
+    ledger: list[LedgerEntry] = []
+    if outcome.winner is not reference:
+        judge.deadline = heats.deadline = deadline
+        ledger, partings = write_ledger(
+            outcome.winner,
+            contestants,
+            builder=builder,
+            heats=heats,
+            judge=judge,
+            deadline=deadline,
+            progress=progress,
+        )
+        outcome.notes += partings
+    return make_plan(
+        model.name,
+        reference=reference,
+        contestants=contestants,
+        outcome=outcome,
+        ledger=ledger,
+        judge=judge,
+        target=settings.target,
+    )
+
+
+@dataclass(eq=False)
+class _Field:
+    """The candidates of a race, from the space and what suits this model."""
+
+    model: Model
+    builder: Builder
+    settings: Settings
+    progress: Progress
+    _held_back: list[Contestant] = field(default_factory=list)
+
+    @property
+    def reference(self) -> Candidate:
+        """The plan a user has today: the model as it is, in its own runtime, on all cores."""
+        runtime = self._home()
+        batch = self.model.signature.batch or 1
+        threads = self.settings.threads or physical_cores()
+        return Candidate((), runtime, Execution(threads, 1, batch, self._hint(runtime)))
+
+    def _home(self) -> str:
+        if self.settings.runtimes == ("null",):
+            return "null"
+        if self.model.torch is not None and get_runtime("pytorch").probe().available:
+            return "pytorch"
+        return "litert" if self.model.format == "tflite" else "onnxruntime"
+
+    def _hint(self, runtime: str) -> Hint:
+        return get_runtime(runtime).probe().hints[0]
+
+    def make(self) -> list[Contestant]:
+        """Build every candidate but the reference; the first of a plan has the most threads."""
+        foldable = bool(self.builder.context.preprocessing)
+        chains = step_chains(foldable=foldable) if self.model.format == "onnx" else [()]
+        ranked = rank_calibrators(self.builder, chains, physical_cores(), self.progress)
+        candidates = list(self._candidates(chains))
+        made = []
+        with self.progress.stage("building", len(candidates)) as advance:
+            for candidate in candidates:
+                contestant = self.builder.contestant(candidate)
+                self._hold_back(contestant, ranked)
+                made.append(contestant)
+                advance(1)
+        return [*self._missing_runtimes(), *made]
+
+    def _candidates(self, chains: Sequence[tuple[StepConfig, ...]]) -> list[Candidate]:
+        settings = self.settings
+        probes = {name: get_runtime(name).probe() for name in default_runtimes(settings.runtimes)}
+        space = Space(
+            {name: probe for name, probe in probes.items() if probe.available},
+            physical_cores(),
+            settings.threads,
+            settings.target,
+            self.model.signature.batch,
+        )
+        return [
+            candidate
+            for chain in chains
+            for name in space.probes
+            for execution in space.executions(name)
+            if (candidate := Candidate(chain, name, execution)) != self.reference
+        ]
+
+    def _missing_runtimes(self) -> list[Contestant]:
+        """Runtimes that are not installed are listed, with the command that installs them."""
+        asked = set(self.settings.runtimes)
+        missing = []
+        for name in default_runtimes(self.settings.runtimes):
+            probe = get_runtime(name).probe()
+            if probe.available:
+                continue
+            if name in asked:
+                raise OptionError(
+                    expected="an installed runtime", got=probe.reason, where=f"--runtime {name}"
+                )
+            contestant = Contestant(Candidate((), name, Execution()))
+            contestant.drop("refused", probe.reason)
+            missing.append(contestant)
+        return missing
+
+    def _hold_back(self, contestant: Contestant, ranked: dict[str, float]) -> None:
+        """All calibrators but the best one wait: they differ in accuracy, never in speed."""
+        step = _static_int8(contestant)
+        if not ranked or step is None or not contestant.racing:
+            return
+        best = next(iter(ranked))
+        if step.calibrator != best:
+            contestant.drop(
+                "lost",
+                f"not raced: its ranges keep {ranked[step.calibrator]:.1f} dB of the calibration"
+                f" outputs, those of {best} keep {ranked[best]:.1f} dB",
+            )
+            self._held_back.append(contestant)
+
+    def alternates(self, dropped: Contestant) -> list[Contestant]:
+        """The same plan with the other calibrators, for one that lost too much accuracy."""
+        step = _static_int8(dropped)
+        if step is None:
+            return []
+        twins = {
+            with_calibrator(dropped.candidate.steps, other.calibrator)
+            for other in map(_static_int8, self._held_back)
+            if other is not None
+        }
+        found = [
+            contestant
+            for contestant in self._held_back
+            if contestant.candidate.steps in twins
+            and contestant.candidate.runtime == dropped.candidate.runtime
+            and contestant.candidate.execution == dropped.candidate.execution
+        ]
+        self._held_back = [c for c in self._held_back if c not in found]
+        return found
+
+
+def _static_int8(contestant: Contestant) -> StaticInt8 | None:
+    steps = contestant.candidate.steps
+    return steps[-1] if steps and isinstance(steps[-1], StaticInt8) else None

@@ -1,0 +1,179 @@
+"""The plan that won, with its evidence: everything a bundle holds, still in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from hasten.bundle.manifest import (
+    BudgetRecord,
+    CandidateRecord,
+    Evidence,
+    LedgerEntry,
+    PlanRecord,
+    Side,
+)
+from hasten.compress import applied
+from hasten.measure.environment import environment
+from hasten.measure.rounds import Target
+from hasten.tune.candidate import Contestant
+from hasten.tune.judge import Judge
+from hasten.tune.race import Outcome
+
+__all__ = ["Plan", "evidence_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The contestant that won, and the evidence for it."""
+
+    name: str
+    chosen: Contestant
+    record: PlanRecord
+    evidence: Evidence
+    environment: dict[str, object]
+
+    @property
+    def is_met(self) -> bool:
+        """Whether every goal of the budget is met."""
+        return not self.evidence.unmet
+
+
+def make_plan(
+    name: str,
+    *,
+    reference: Contestant,
+    contestants: Sequence[Contestant],
+    outcome: Outcome,
+    ledger: Sequence[LedgerEntry],
+    judge: Judge,
+    target: Target,
+) -> Plan:
+    """Put the evidence together."""
+    chosen = outcome.winner
+    record = PlanRecord(
+        steps=tuple(applied(step) for step in chosen.candidate.steps),
+        runtime=chosen.candidate.runtime,
+        execution=msgspec.to_builtins(chosen.candidate.execution),
+        serving={"max_batch_size": _max_batch(chosen)},
+    )
+    evidence = evidence_of(
+        reference=reference,
+        contestants=contestants,
+        outcome=outcome,
+        ledger=ledger,
+        judge=judge,
+        target=target,
+    )
+    return Plan(name, chosen, record, evidence, environment())
+
+
+def evidence_of(
+    *,
+    reference: Contestant,
+    contestants: Sequence[Contestant],
+    outcome: Outcome,
+    ledger: Sequence[LedgerEntry],
+    judge: Judge,
+    target: Target,
+) -> Evidence:
+    """Return what was measured, for every contestant."""
+    budget = judge.budget
+    chosen = outcome.winner
+    unmet = _unmet(chosen, judge, target)
+    return Evidence(
+        reference=_side(reference, target),
+        chosen=_side(chosen, target),
+        speedup=outcome.speedup,
+        drop=judge.drop_of(chosen),
+        budget=BudgetRecord(
+            metric=judge.metric.name,
+            max_drop=budget.max_drop,
+            latency_ms=budget.latency_ms,
+            size_bytes=budget.size_bytes,
+            memory_bytes=budget.memory_bytes,
+        ),
+        unmet=tuple(unmet),
+        candidates=tuple(_ranked(reference, contestants, target)),
+        ledger=tuple(ledger),
+        control=outcome.control,
+        verdict=_sentence(reference, outcome, judge, target),
+        notes=tuple(outcome.notes),
+    )
+
+
+def _max_batch(chosen: Contestant) -> int:
+    """Return Triton's max_batch_size: 0 where the model's first axis is not a free batch."""
+    if chosen.lowered is None or chosen.lowered.signature.batch is not None:
+        return 0
+    return chosen.candidate.execution.batch
+
+
+def _side(contestant: Contestant, target: Target) -> Side:
+    return Side(
+        label=contestant.label,
+        latency_ms=contestant.measurement.latency(target),
+        metric=contestant.score.value if contestant.score else None,
+        size_bytes=contestant.size_bytes or 0,
+        peak_memory_bytes=contestant.measurement.peak_memory_bytes,
+    )
+
+
+def _ranked(
+    reference: Contestant, contestants: Sequence[Contestant], target: Target
+) -> list[CandidateRecord]:
+    """All candidates and the reference: the winner first, then by speed, unmeasured ones last."""
+    records = [contestant.record(target) for contestant in [*contestants, reference]]
+    return sorted(
+        records,
+        key=lambda record: (
+            record.status != "won",
+            -(record.speedup.median if record.speedup else 0.0),
+            record.label,
+        ),
+    )
+
+
+def _unmet(chosen: Contestant, judge: Judge, target: Target) -> list[str]:
+    budget = judge.budget
+    unmet = []
+    latency_ms = chosen.measurement.latency(target).p50
+    if budget.latency_ms is not None and latency_ms > budget.latency_ms:
+        unmet.append(f"latency {latency_ms:.3g} ms, at most {budget.latency_ms:g} ms asked for")
+    size = chosen.size_bytes
+    if budget.size_bytes is not None and size is not None and size > budget.size_bytes:
+        unmet.append(f"size {size / 1e6:.2f} MB, at most {budget.size_bytes / 1e6:g} MB asked for")
+    memory = chosen.measurement.peak_memory_bytes
+    if budget.memory_bytes is not None and memory > budget.memory_bytes:
+        unmet.append(
+            f"memory {memory / 1e6:.0f} MB, at most {budget.memory_bytes / 1e6:g} MB asked for"
+        )
+    return unmet
+
+
+def _sentence(reference: Contestant, outcome: Outcome, judge: Judge, target: Target) -> str:
+    chosen = outcome.winner
+    if chosen is reference:
+        return f"The reference stays ({reference.label}): nothing else was measurably better."
+    gain = outcome.speedup
+    how = (
+        "has {:.2f} times the throughput of"
+        if target == "throughput"
+        else ("is {:.2f} times as fast as")
+    )
+    return (
+        f"{chosen.label} {how.format(gain.median)} {reference.label}"
+        f" (95 % interval {gain.low:.2f} to {gain.high:.2f}){_kept(judge, chosen)}."
+    )
+
+
+def _kept(judge: Judge, chosen: Contestant) -> str:
+    """Say what became of the metric."""
+    drop = judge.drop_of(chosen)
+    if drop is None:
+        return ""
+    if drop == 0:
+        return f" at the same {judge.metric.name}"
+    return f" and {'loses' if drop > 0 else 'gains'} {abs(drop):.4f} of {judge.metric.name}"

@@ -1,0 +1,297 @@
+"""The race: who is fastest among those that keep the accuracy, in as little time as is honest.
+
+Screening measures every candidate for a few rounds beside the reference. The fastest whose
+accuracy holds leads; whoever's interval lies wholly behind the leader's is out, whoever is left is
+judged, and halved until a handful remains. The finalists are confirmed in fresh processes, with an
+A/A control beside them. Successive halving after Jamieson and Talwalkar, Non-stochastic Best Arm
+Identification and Hyperparameter Optimization, AISTATS 2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from hasten.errors import RuntimeFailureError
+from hasten.measure.clock import Deadline
+from hasten.measure.statistics import Interval, verdict
+from hasten.progress import Progress, ignore
+from hasten.runtimes import get_runtime
+from hasten.tune.candidate import Contestant
+from hasten.tune.heat import Heats, Result
+from hasten.tune.judge import Judge
+
+__all__ = ["Outcome", "Pace", "Race"]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How many rounds each part of the race takes."""
+
+    screen_rounds: int = 4
+    halving_rounds: int = 8
+    final_rounds: int = 8
+    final_blocks: int = 3
+    finalists: int = 4
+    #: A plan this many times behind the leader is not tried with other threads or batches.
+    hopeless: float = 2.0
+
+
+@dataclass(eq=False)
+class Outcome:
+    """How the race ended: ``winner`` is the reference itself where nothing was better."""
+
+    winner: Contestant
+    speedup: Interval
+    control: Interval | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Race:
+    """One race, run once. ``field`` holds the contestants that may still win."""
+
+    reference: Contestant
+    contestants: list[Contestant]
+    alternates: Callable[[Contestant], list[Contestant]]
+    heats: Heats
+    judge: Judge
+    deadline: Deadline
+    progress: Progress
+    pace: Pace = field(default_factory=Pace)
+    notes: list[str] = field(default_factory=list)
+
+    def run(self) -> Outcome:
+        """Race to the end, to the deadline or to Ctrl-C; the best so far wins in every case.
+
+        Raises RuntimeFailureError when the reference cannot be measured, and KeyboardInterrupt
+        when it comes before anything was.
+        """
+        try:
+            self._screen()
+            finalists = self._finalists()
+            if finalists:
+                return self._confirm(finalists)
+        except KeyboardInterrupt:
+            if not self.reference.measurement.measured_rounds:
+                raise
+            self.notes.append("interrupted: the best so far was taken, without confirmation")
+        return self._unconfirmed()
+
+    def _screen(self) -> None:
+        """Measure each plan with its first execution, then the promising ones with the others."""
+        self._refuse_slow_openers()
+        until = self.deadline.within(0.5)
+        seen: set[object] = set()
+        first: list[Contestant] = []
+        rest: list[Contestant] = []
+        for contestant in self._racing():
+            (rest if _plan(contestant) in seen else first).append(contestant)
+            seen.add(_plan(contestant))
+        with self.progress.stage("screening", len(first) + len(rest)) as advance:
+            self.heats.screen(first, self.pace.screen_rounds, until, advance)
+            self._hold_to_goals()
+            leader = self._leader()
+            hopeful = self._drop_hopeless(rest, first, leader)
+            self.heats.screen(hopeful, self.pace.screen_rounds, until, advance)
+
+    def _refuse_slow_openers(self) -> None:
+        for contestant in self._racing():
+            open_s = get_runtime(contestant.candidate.runtime).open_s
+            if open_s > self.deadline.left_s / 5:
+                contestant.drop(
+                    "lost",
+                    f"not raced: opening takes about {open_s:.0f} s and only"
+                    f" {self.deadline.left_s:.0f} s were left; give more --time",
+                )
+
+    def _hold_to_goals(self) -> None:
+        """Drop whoever misses the size or memory goal, unless all of them do."""
+        budget = self.judge.budget
+        missing = {
+            c: reason
+            for c in self._racing()
+            if (reason := _missed(c, budget.size_bytes, budget.memory_bytes))
+        }
+        if len(missing) < len(self._racing()):
+            for contestant, reason in missing.items():
+                contestant.drop("over_budget", reason)
+
+    def _leader(self) -> Contestant | None:
+        """Return the fastest measured contestant whose accuracy holds, judging on the way."""
+        while True:
+            fastest = max(self._measured(), key=_median, default=None)
+            if fastest is None or fastest.score is not None:
+                return fastest
+            if not self.judge.judge(fastest):
+                self._try_alternates(fastest)
+
+    def _try_alternates(self, dropped: Contestant) -> None:
+        """Other calibrators get their turn when the first choice lost too much accuracy."""
+        if dropped.status != "over_budget":
+            return
+        revived = self.alternates(dropped)
+        for contestant in revived:
+            contestant.reason = ""
+        self.heats.screen(revived, self.pace.screen_rounds, self.deadline, ignore)
+
+    def _drop_hopeless(
+        self,
+        rest: Sequence[Contestant],
+        first: Sequence[Contestant],
+        leader: Contestant | None,
+    ) -> list[Contestant]:
+        pioneers = {_plan(contestant): contestant for contestant in first}
+        hopeful = []
+        for contestant in rest:
+            pioneer = pioneers[_plan(contestant)]
+            if not contestant.racing:
+                continue
+            if not pioneer.racing:
+                contestant.drop(pioneer.status, f"as {pioneer.label}: {pioneer.reason}")
+                continue
+            behind = _median(leader) / max(_median(pioneer), 1e-9) if leader else 1.0
+            if behind > self.pace.hopeless:
+                contestant.drop(
+                    "lost",
+                    f"not raced: with {pioneer.candidate.execution} it is {behind:.1f}x behind"
+                    " the leader",
+                )
+            else:
+                hopeful.append(contestant)
+        return hopeful
+
+    def _finalists(self) -> list[Contestant]:
+        """Drop all behind the leader, judge the rest, and halve until a handful is left."""
+        while True:
+            contenders = self._contenders()
+            for contestant in contenders:
+                if contestant.score is None and not self.judge.judge(contestant):
+                    self._try_alternates(contestant)
+            if any(not c.racing for c in contenders) or len(self._contenders()) > len(contenders):
+                continue
+            if len(contenders) <= self.pace.finalists or self.deadline.within(0.6).passed:
+                return sorted(contenders, key=_median, reverse=True)[: self.pace.finalists]
+            self._halve(contenders)
+
+    def _contenders(self) -> list[Contestant]:
+        leader = self._leader()
+        if leader is None or leader.speedup is None:
+            return []
+        for contestant in self._measured():
+            found = contestant.speedup
+            if found is not None and found.high < leader.speedup.low:
+                contestant.drop(
+                    "lost", f"behind the leader: {found} against {leader.speedup} ({leader.label})"
+                )
+        return self._measured()
+
+    def _halve(self, contenders: Sequence[Contestant]) -> None:
+        with self.progress.stage("halving", len(contenders)) as advance:
+            self.heats.screen(contenders, self.pace.halving_rounds, self.deadline, advance)
+        ranked = sorted((c for c in contenders if c.racing), key=_median, reverse=True)
+        keep = max(self.pace.finalists, len(ranked) // 2)
+        for contestant in ranked[keep:]:
+            contestant.drop(
+                "lost", f"{contestant.speedup} over the reference was not among the best {keep}"
+            )
+
+    def _confirm(self, finalists: list[Contestant]) -> Outcome:
+        """Measure the finalists in fresh processes, beside an A/A control, and choose."""
+        twin = Contestant(self.reference.candidate, self.reference.model, self.reference.lowered)
+        rounds = self.pace.final_rounds * self.pace.final_blocks
+        with self.progress.stage("confirming", rounds) as advance:
+            result = self.heats.heat(
+                [*finalists, twin],
+                self.pace.final_rounds,
+                blocks=self.pace.final_blocks,
+                advance=advance,
+            )
+        control = result.speedup(twin) if twin in result.measured else None
+        confirmed = [contestant for contestant in finalists if contestant in result.measured]
+        self.reference.measurement = result.reference
+        for contestant in confirmed:
+            contestant.speedup = result.speedup(contestant)
+            contestant.measurement = result.measured[contestant]
+        self._note_control(control)
+        if not confirmed:
+            return self._unconfirmed()
+        best = max(confirmed, key=_median)
+        winner = _plainest_equal(best, confirmed, result, control)
+        return self._decide(winner, confirmed, control)
+
+    def _note_control(self, control: Interval | None) -> None:
+        if control is not None and verdict(control) != "no measurable difference":
+            self.notes.append(
+                f"the reference differed from itself by {control}: only differences beyond that"
+                " were called"
+            )
+
+    def _unconfirmed(self) -> Outcome:
+        """Choose among what was measured and judged, when there was no time for more."""
+        judged = [contestant for contestant in self._measured() if contestant.score is not None]
+        if not judged:
+            return self._keep_reference("nothing else was measured and within the budget")
+        return self._decide(max(judged, key=_median), judged, None)
+
+    def _decide(
+        self, winner: Contestant, confirmed: Iterable[Contestant], control: Interval | None
+    ) -> Outcome:
+        if winner.speedup is None:
+            raise RuntimeFailureError("the winner was not measured")
+        for other in confirmed:
+            if other is not winner:
+                other.reason = f"{other.speedup} over the reference; {winner.label} is preferred"
+        budget = self.judge.budget
+        goal_missed = _missed(self.reference, budget.size_bytes, budget.memory_bytes)
+        if verdict(winner.speedup, control) != "faster" and not goal_missed:
+            winner.drop("lost", f"no measurable gain over the reference: {winner.speedup}")
+            return self._keep_reference("nothing was measurably faster within the budget", control)
+        winner.status = "won"
+        return Outcome(winner, winner.speedup, control, self.notes)
+
+    def _keep_reference(self, why: str, control: Interval | None = None) -> Outcome:
+        self.notes.append(f"the reference stays: {why}")
+        self.reference.status = "won"
+        return Outcome(self.reference, Interval(1.0, 1.0, 1.0), control, self.notes)
+
+    def _racing(self) -> list[Contestant]:
+        return [contestant for contestant in self.contestants if contestant.racing]
+
+    def _measured(self) -> list[Contestant]:
+        return [contestant for contestant in self._racing() if contestant.speedup is not None]
+
+
+def _plan(contestant: Contestant) -> tuple[object, ...]:
+    """What stays the same when only threads, instances and batch change."""
+    candidate = contestant.candidate
+    return (candidate.steps, candidate.runtime, candidate.execution.hint)
+
+
+def _median(contestant: Contestant) -> float:
+    return contestant.speedup.median if contestant.speedup else 0.0
+
+
+def _missed(contestant: Contestant, size: int | None, memory: int | None) -> str:
+    """Say which of the goals a contestant misses; empty where it meets them."""
+    has_size, has_memory = contestant.size_bytes, contestant.measurement.peak_memory_bytes
+    if size is not None and has_size is not None and has_size > size:
+        return f"{has_size / 1e6:.2f} MB, at most {size / 1e6:.2f} MB is asked for"
+    if memory is not None and has_memory > memory:
+        return f"{has_memory / 1e6:.0f} MB of memory, at most {memory / 1e6:.0f} MB is asked for"
+    return ""
+
+
+def _plainest_equal(
+    best: Contestant,
+    confirmed: Sequence[Contestant],
+    result: Result,
+    control: Interval | None,
+) -> Contestant:
+    """Of those that the best is not measurably faster than, return the one that asks for least."""
+    equal = [
+        other
+        for other in confirmed
+        if other is best or verdict(result.speedup(best, over=other), control) != "faster"
+    ]
+    return min(equal, key=lambda contestant: (contestant.candidate.effort, -_median(contestant)))

@@ -1,0 +1,107 @@
+"""Which candidates are worth thinking of, for this model, these samples and this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import msgspec
+
+from hasten.compress import DynamicInt8, FoldInput, StaticInt8, StepConfig, WeightInt8
+from hasten.compress.static_int8 import Calibrator
+from hasten.errors import OptionError
+from hasten.measure.rounds import Target
+from hasten.runtimes import RUNTIMES, Execution, Probe, get_runtime
+
+__all__ = ["Space", "default_runtimes", "step_chains", "thread_counts"]
+
+#: Raced only when named: it measures the measurer.
+_ONLY_BY_NAME = frozenset({"null"})
+_CALIBRATORS: tuple[Calibrator, ...] = ("minmax", "percentile", "mse", "entropy")
+_ACTIVATIONS: tuple[Literal["u8", "s8"], ...] = ("u8", "s8")
+_BATCHES = (1, 2, 4, 8, 16, 32)
+
+
+class Space(msgspec.Struct, frozen=True):
+    """The executions to try on each runtime."""
+
+    probes: dict[str, Probe]
+    cores: int
+    threads: int | None = None
+    target: Target = "latency"
+    batch: int | None = 1
+
+    def executions(self, runtime: str) -> list[Execution]:
+        """Every execution of a runtime; the first use all cores, or the threads asked for.
+
+        ``batch`` is what the model's inputs fix, or None where they leave it free.
+        """
+        hints = self.probes[runtime].hints
+        return [
+            Execution(threads, instances, batch, hint)
+            for instances, threads in self._layouts()
+            for batch in self._batches()
+            for hint in hints
+        ]
+
+    def _layouts(self) -> Iterator[tuple[int, int]]:
+        """Instances and threads: together never more than the physical cores."""
+        if self.target == "latency":
+            counts = [self.threads] if self.threads else thread_counts(self.cores)
+            yield from ((1, threads) for threads in reversed(counts))
+            return
+        for threads in [self.threads] if self.threads else thread_counts(self.cores):
+            for instances in thread_counts(max(1, self.cores // threads)):
+                if instances * threads == self.cores or self.threads:
+                    yield instances, threads
+
+    def _batches(self) -> tuple[int, ...]:
+        if self.batch is not None:
+            return (self.batch,)
+        return _BATCHES if self.target == "throughput" else (1,)
+
+
+def thread_counts(cores: int) -> list[int]:
+    """Powers of two up to the number of cores, and the number itself.
+
+    >>> thread_counts(6)
+    [1, 2, 4, 6]
+    """
+    powers = [1 << at for at in range(cores.bit_length()) if 1 << at < cores]
+    return [*powers, cores]
+
+
+def default_runtimes(asked: Sequence[str]) -> list[str]:
+    """Return the runtimes asked for by name, or all that take part by default."""
+    for name in asked:
+        get_runtime(name)
+    return list(dict.fromkeys(asked)) or [name for name in RUNTIMES if name not in _ONLY_BY_NAME]
+
+
+def step_chains(*, foldable: bool) -> list[tuple[StepConfig, ...]]:
+    """Return every chain of steps to try, the plainest first.
+
+    Where the input's normalisation can be folded, every other step follows the fold: it leaves
+    fewer bytes to move and nothing to compute outside.
+    """
+    first: tuple[StepConfig, ...] = (FoldInput(),) if foldable else ()
+    chains: list[tuple[StepConfig, ...]] = [()]
+    if foldable:
+        chains.append(first)
+    chains += [(*first, DynamicInt8()), (*first, WeightInt8())]
+    chains += [
+        (*first, StaticInt8(activations, calibrator))
+        for activations in _ACTIVATIONS
+        for calibrator in _CALIBRATORS
+    ]
+    return chains
+
+
+def check_threads(threads: int | None, cores: int) -> None:
+    """Raise OptionError for a thread count that the machine does not have cores for."""
+    if threads is not None and not 1 <= threads <= cores:
+        raise OptionError(
+            expected=f"1 to {cores} (the physical cores of this machine)",
+            got=str(threads),
+            where="--threads",
+        )

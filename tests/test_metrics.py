@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from hasten.data import (
+    METRICS,
+    CustomMetric,
+    Fidelity,
+    Samples,
+    Score,
+    Top1,
+    first_nonfinite,
+    resolve_metric,
+)
+from hasten.errors import DataError, OptionError
+
+LOGITS = np.array([[0.1, 0.9, 0.0], [0.8, 0.1, 0.1], [0.0, 0.2, 0.7]], np.float32)
+PLAIN = Samples({"x": np.zeros(3)})
+LABELLED = Samples({"x": np.zeros(3)}, [1, 0, 2])
+
+
+# Top-1
+
+
+def test_top1_is_the_share_of_labels_with_the_largest_score() -> None:
+    score = Top1().evaluate({"logits": LOGITS}, np.array([1, 0, 0]), None)
+    assert score.value == pytest.approx(2 / 3)
+    assert score.details == {"correct": 2, "samples": 3}
+
+
+def test_top1_takes_outputs_with_axes_of_one() -> None:
+    assert Top1().evaluate({"logits": LOGITS[:, None]}, np.array([1, 0, 2]), None).value == 1
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (
+            LOGITS,
+            [1, 3, 0],
+            "Expected labels from 0 to 2 for output 'logits', got label 3 - at sample 1",
+        ),
+        (
+            LOGITS,
+            [1, 0],
+            "Expected one row of class scores for each of 2 labels, got shape [3, 3] - "
+            "at output 'logits'",
+        ),
+        (
+            np.float32(1),
+            [1],
+            "Expected labels from 0 to 0 for output 'logits', got label 1 - at sample 0",
+        ),
+        (
+            np.empty((2, 0)),
+            [1, 0],
+            "Expected one row of class scores for each of 2 labels, got shape [2, 0] - "
+            "at output 'logits'",
+        ),
+        (
+            LOGITS * np.nan,
+            [1, 0, 2],
+            "Expected finite outputs, got output 'logits' sample 0 holds NaN - at metric top1",
+        ),
+    ],
+)
+def test_top1_says_why_it_cannot_judge(logits: np.ndarray, labels: list[int], message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        Top1().evaluate({"logits": np.asarray(logits)}, np.array(labels), None)
+    assert str(caught.value) == message
+
+
+def test_top1_needs_labels() -> None:
+    with pytest.raises(DataError, match="Expected labels, got none - at metric top1"):
+        Top1().evaluate({"logits": LOGITS}, None, None)
+
+
+# Fidelity
+
+FLOATS = npst.arrays(
+    np.float32, npst.array_shapes(min_dims=1, max_dims=3), elements=st.floats(-9, 9, width=32)
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(FLOATS)
+def test_a_model_is_as_close_to_itself_as_can_be(values: np.ndarray) -> None:
+    score = Fidelity().evaluate({"y": values}, None, {"y": values})
+    assert score.value == pytest.approx(1)
+    assert score.details["cosine"] == pytest.approx(1)
+    assert score.details["sqnr_db"] == 200
+
+
+def test_agreement_is_the_value_where_there_are_classes() -> None:
+    other = LOGITS.copy()
+    other[0] = [1, 0, 0]
+    score = Fidelity().evaluate({"y": other}, None, {"y": LOGITS})
+    assert score.value == score.details["agreement"] == pytest.approx(2 / 3)
+
+
+def test_agreement_looks_at_every_position_of_a_sequence() -> None:
+    have, want = np.zeros((1, 4, 2)), np.zeros((1, 4, 2))
+    have[0, 0, 1] = 1
+    assert Fidelity().evaluate({"y": have}, None, {"y": want}).value == 0.75
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1)])
+def test_cosine_is_the_value_where_there_are_no_classes(shape: tuple[int, ...]) -> None:
+    have, want = np.array([1.0, -1.0, 2.0]).reshape(shape), np.ones(shape)
+    score = Fidelity().evaluate({"y": have}, None, {"y": want})
+    assert "agreement" not in score.details
+    assert score.value == score.details["cosine"] == pytest.approx(1 / 3)
+
+
+def test_cosine_is_the_mean_over_samples_and_outputs() -> None:
+    reference = {"a": np.array([[1.0, 0.0]]), "b": np.array([[1.0, 0.0]])}
+    outputs = {"a": np.array([[0.0, 1.0]]), "b": np.array([[2.0, 0.0]])}
+    assert Fidelity().evaluate(outputs, None, reference).details["cosine"] == pytest.approx(0.5)
+
+
+def test_cosine_of_zeros_is_one_against_zeros_and_nought_against_others() -> None:
+    have, want = np.array([[0.0], [0.0]]), np.array([[0.0], [1.0]])
+    assert Fidelity().evaluate({"y": have}, None, {"y": want}).value == 0.5
+
+
+def test_sqnr_is_signal_to_noise_of_the_worst_output() -> None:
+    reference = {"a": np.array([1.0, 1.0]), "b": np.array([1.0])}
+    outputs = {"a": np.array([1.1, 0.9]), "b": np.array([1.01])}
+    details = Fidelity().evaluate(outputs, None, reference).details
+    assert details["sqnr_db"] == pytest.approx(20)
+
+
+def test_sqnr_of_noise_without_signal_is_the_lower_limit() -> None:
+    score = Fidelity().evaluate({"y": np.ones(1)}, None, {"y": np.zeros(1)})
+    assert score.details["sqnr_db"] == -200
+
+
+def test_large_outputs_are_judged_piece_by_piece_with_the_same_result() -> None:
+    random = np.random.default_rng(0)
+    want = random.standard_normal((5, 500_000), np.float32)
+    have = want + random.standard_normal((5, 500_000), np.float32) * 0.1
+    score = Fidelity().evaluate({"y": have}, None, {"y": want})
+    expected = 10 * np.log10(
+        np.square(want, dtype=float).sum() / np.square(have - want, dtype=float).sum()
+    )
+    assert score.details["sqnr_db"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "reference", "message"),
+    [
+        (
+            {"y": LOGITS},
+            None,
+            "Expected outputs of the reference model, got none - at metric fidelity",
+        ),
+        (
+            {"z": LOGITS},
+            {"y": LOGITS},
+            "Expected an output 'y' as in the reference, got 'z' - at metric fidelity",
+        ),
+        (
+            {"y": LOGITS[:2]},
+            {"y": LOGITS},
+            "Expected shape [3, 3] as in the reference, got [2, 3] - at output 'y'",
+        ),
+        (
+            {"y": LOGITS + np.inf},
+            {"y": LOGITS},
+            "Expected finite outputs, got output 'y' sample 0 holds infinity - at metric fidelity",
+        ),
+        (
+            {"y": LOGITS},
+            {"y": LOGITS * np.nan},
+            "Expected finite outputs, got output 'y' sample 0 holds NaN - "
+            "at metric fidelity, reference model",
+        ),
+    ],
+)
+def test_fidelity_says_why_it_cannot_judge(
+    outputs: dict[str, np.ndarray], reference: dict[str, np.ndarray] | None, message: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        Fidelity().evaluate(outputs, None, reference)
+    assert str(caught.value) == message
+
+
+def test_a_score_is_valid_json() -> None:
+    score = Fidelity().evaluate({"y": LOGITS}, None, {"y": LOGITS})
+    assert msgspec.json.decode(msgspec.json.encode(score), type=Score) == score
+    assert b"null" not in msgspec.json.encode(score)
+
+
+# The user's own
+
+
+def test_a_function_of_the_user_is_a_metric() -> None:
+    metric = CustomMetric("mine:rule", lambda outputs, labels: outputs["y"].mean() + labels.sum())
+    assert metric.evaluate({"y": LOGITS[:1, :1] * 0}, np.array([2]), None) == Score(2.0)
+
+
+@pytest.mark.parametrize(
+    ("returned", "got"),
+    [(math.nan, "nan"), (math.inf, "inf"), ("high", "str"), (None, "NoneType")],
+)
+def test_a_function_that_returns_no_finite_number_is_an_error(returned: object, got: str) -> None:
+    with pytest.raises(DataError) as caught:
+        CustomMetric("mine:rule", lambda outputs, labels: returned).evaluate({}, None, None)
+    assert str(caught.value) == f"Expected a finite number, got {got} - at mine:rule"
+
+
+def test_a_function_that_raises_is_an_error_of_one_line() -> None:
+    def rule(outputs: object, labels: object) -> float:
+        raise KeyError("a\nb")
+
+    with pytest.raises(DataError) as caught:
+        CustomMetric("mine:rule", rule).evaluate({}, None, None)
+    assert str(caught.value) == (
+        r"Expected a metric that returns a number, got KeyError: 'a\nb' - at mine:rule"
+    )
+
+
+# Choosing
+
+
+def test_labels_decide_the_metric_where_none_is_named() -> None:
+    assert resolve_metric(None, LABELLED).name == "top1"
+    assert resolve_metric(None, PLAIN).name == "fidelity"
+
+
+def test_every_metric_is_found_by_its_name() -> None:
+    assert {name: resolve_metric(name, LABELLED) for name in METRICS} == METRICS
+
+
+def test_a_module_and_callable_is_a_metric() -> None:
+    assert resolve_metric("math:fsum", PLAIN) == CustomMetric("math:fsum", math.fsum)
+
+
+def test_top1_without_labels_is_an_error() -> None:
+    with pytest.raises(DataError) as caught:
+        resolve_metric("top1", PLAIN)
+    assert str(caught.value) == (
+        "Expected labels for metric top1, got none - at data (use --metric fidelity)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("top5", "Expected top1, fidelity or package.module:callable, got 'top5' - at --metric"),
+        ("math:pi", "Expected a callable, got float - at --metric math:pi"),
+        ("math:no", "Expected 'no' in module 'math', got no such name - at --metric"),
+    ],
+)
+def test_a_name_that_is_no_metric_says_why(name: str, message: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        resolve_metric(name, PLAIN)
+    assert str(caught.value) == message
+
+
+# Outputs that are not finite
+
+
+def test_finite_outputs_and_integers_are_fine() -> None:
+    assert first_nonfinite({"y": LOGITS, "n": np.arange(3)}) is None
+
+
+def test_the_first_output_and_sample_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    logits = np.zeros((5, 2), np.float32)
+    logits[3, 1] = np.nan
+    logits[4, 0] = np.inf
+    found = first_nonfinite({"fine": LOGITS, "logits": logits})
+    assert found == "output 'logits' sample 3 holds NaN"
