@@ -1,1 +1,62 @@
-"""Make a trained model fast where it runs, and prove it by measuring."""
+"""Make a trained model fast where it runs, and prove it by measuring.
+
+Names are loaded when first used, so that ``import hasten`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hasten.api import Data, load, optimize
+    from hasten.bundle import Bundle, Manifest
+    from hasten.data import Preprocessing, Samples
+    from hasten.errors import HastenError
+    from hasten.graph import InputSpec, Model, Signature, TensorSpec
+    from hasten.tune.budget import Budget
+    from hasten.tune.optimize import Settings
+
+__all__ = [
+    "optimize",
+    "load",
+    "Bundle",
+    "Data",
+    "Samples",
+    "Preprocessing",
+    "Budget",
+    "Settings",
+    "Manifest",
+    "Model",
+    "Signature",
+    "TensorSpec",
+    "InputSpec",
+    "HastenError",
+]
+
+_HOMES = {
+    "optimize": "hasten.api",
+    "load": "hasten.api",
+    "Bundle": "hasten.bundle",
+    "Data": "hasten.api",
+    "Samples": "hasten.data",
+    "Preprocessing": "hasten.data",
+    "Budget": "hasten.tune.budget",
+    "Settings": "hasten.tune.optimize",
+    "Manifest": "hasten.bundle",
+    "Model": "hasten.graph",
+    "Signature": "hasten.graph",
+    "TensorSpec": "hasten.graph",
+    "InputSpec": "hasten.graph",
+    "HastenError": "hasten.errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hasten' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

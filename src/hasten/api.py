@@ -130,11 +130,17 @@ def _read_data(
         return None, synthetic, [note]
     samples = _read(data.samples, data, model, scratch / "samples", progress)
     if data.calibration is not None:
-        calibration = _read(data.calibration, data, model, scratch / "calibration", progress)
-        wanted = data.calibration_samples or min(_CALIBRATION_SAMPLES, len(calibration))
-        if wanted < len(calibration):
-            calibration, _ = calibration.split(calibration=wanted, seed=settings.seed)
-        elif wanted > len(calibration):
+        wanted = data.calibration_samples
+        calibration = _read(
+            data.calibration,
+            data,
+            model,
+            scratch / "calibration",
+            progress,
+            at_most=wanted or _CALIBRATION_SAMPLES,
+            seed=settings.seed,
+        )
+        if wanted is not None and wanted > len(calibration):
             raise DataError(
                 expected=f"{wanted} samples for calibration",
                 got=str(len(calibration)),
@@ -147,7 +153,14 @@ def _read_data(
 
 
 def _read(
-    source: Source, data: Data, model: Model, scratch: Path, progress: Progress
+    source: Source,
+    data: Data,
+    model: Model,
+    scratch: Path,
+    progress: Progress,
+    *,
+    at_most: int | None = None,
+    seed: int = 0,
 ) -> Samples:
     scratch.mkdir()
     with progress.stage("reading samples", None) as advance:
@@ -157,6 +170,8 @@ def _read(
             preprocessing=data.preprocessing,
             scratch=scratch,
             advance=_by_difference(advance),
+            at_most=at_most,
+            seed=seed,
         )
 
 

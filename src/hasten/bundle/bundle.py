@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,15 @@ from hasten.bundle.config_pbtxt import config_pbtxt
 from hasten.bundle.manifest import Artifact, Evidence, Manifest, PlanRecord
 from hasten.errors import BundleError, OutputError
 from hasten.graph import TorchSource
-from hasten.runtimes import Arrays, Execution, Lowered, Session, get_runtime
+from hasten.runtimes import RUNTIMES, Arrays, Execution, Lowered, Session, get_runtime
 
 __all__ = ["Bundle", "is_bundle", "require_free", "write_bundle"]
 
 _MANIFEST = "bundle.json"
 #: Triton keeps each version of a model in a folder named by its number.
 _VERSION = "1"
+#: How the names of folders begin that exist only while a bundle is being written.
+_PART = ".hasten-"
 
 
 class Bundle:
@@ -40,21 +44,8 @@ class Bundle:
         """Read and verify a bundle; raises BundleError when it is damaged or incomplete."""
         folder = Path(path)
         manifest = _read_manifest(folder / _MANIFEST)
-        artifact = manifest.artifact
-        file = folder / artifact.file
-        if not file.resolve().is_relative_to(folder.resolve()):
-            raise BundleError(
-                expected="a model file inside the bundle", got=artifact.file, where=str(folder)
-            )
-        if not file.is_file():
-            raise BundleError(expected="the model file", got="no such file", where=str(file))
-        if file.stat().st_size != artifact.bytes or _sha256(file) != artifact.sha256:
-            raise BundleError(
-                expected=f"{artifact.bytes} bytes with SHA-256 {artifact.sha256[:12]}...",
-                got=f"{file.stat().st_size} bytes with another digest",
-                where=str(file),
-                hint="the bundle is damaged; make or copy it again",
-            )
+        _require_plan(manifest, folder / _MANIFEST)
+        _require_artifact(manifest.artifact, folder)
         return cls(folder, manifest)
 
     @property
@@ -103,29 +94,29 @@ def is_bundle(path: Path) -> bool:
 
 
 def require_free(path: Path, *, force: bool) -> None:
-    """Raise OutputError unless a bundle can be written here: asked before hours of work."""
-    if path.exists() and not force:
-        raise OutputError(
-            expected="a path that is free",
-            got="something that exists",
-            where=str(path),
-            hint="choose another, or give --force to replace it",
-        )
-    if path.exists() and not is_bundle(path) and not _is_empty_folder(path):
-        raise OutputError(
-            expected="a bundle to replace",
-            got="something that is none",
-            where=str(path),
-            hint="--force replaces bundles only",
-        )
-    try:
+    """Raise OutputError unless a bundle can be written here: asked before hours of work.
+
+    Folders above ``path`` that are missing are made.
+    """
+    with _reported("a folder that can be written", path.parent):
+        exists = os.path.lexists(path)
+        if exists and not force:
+            raise OutputError(
+                expected="a path that is free",
+                got="something that exists",
+                where=str(path),
+                hint="choose another, or give --force to replace it",
+            )
+        if exists and not is_bundle(path) and not _is_empty_folder(path):
+            raise OutputError(
+                expected="a bundle to replace",
+                got="something that is none",
+                where=str(path),
+                hint="--force replaces bundles only",
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent):
-            pass
-    except OSError as error:
-        raise OutputError(
-            expected="a folder that can be written", got=str(error.strerror), where=str(path.parent)
-        ) from error
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PART) as probe:
+            (Path(probe) / path.name).mkdir()
 
 
 def write_bundle(
@@ -141,47 +132,82 @@ def write_bundle(
 ) -> Manifest:
     """Write a bundle beside its place, then rename it into it: whole or not at all.
 
-    ``pages`` are further files by name, each a function from the manifest to text. Raises
-    OutputError when the place is taken or cannot be written.
+    ``pages`` are further files by name, each a function from the manifest to text. With ``force``
+    a bundle that is there stays until the new one is complete. Raises OutputError when the place
+    is taken or cannot be written.
     """
     require_free(path, force=force)
-    file = f"{_VERSION}/model.{lowered.format}"
+    with _reported("room for a bundle", path):
+        manifest = Manifest(
+            name=name,
+            signature=lowered.signature,
+            artifact=_artifact(lowered),
+            plan=plan,
+            evidence=evidence,
+            environment=dict(environment),
+        )
+        part = Path(tempfile.mkdtemp(dir=path.parent, prefix=_PART))
+        try:
+            part.chmod(0o755)
+            _fill(part, manifest, Path(lowered.path), pages)
+            _put_in_place(part, path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return manifest
+
+
+def _artifact(lowered: Lowered) -> Artifact:
     source = Path(lowered.path)
-    artifact = Artifact(
-        file=file,
+    return Artifact(
+        file=f"{_VERSION}/model.{lowered.format}",
         sha256=_sha256(source),
         bytes=source.stat().st_size,
         format=lowered.format,
     )
-    manifest = Manifest(
-        name=name,
-        signature=lowered.signature,
-        artifact=artifact,
-        plan=plan,
-        evidence=evidence,
-        environment=dict(environment),
-    )
+
+
+def _fill(
+    folder: Path,
+    manifest: Manifest,
+    model: Path,
+    pages: Mapping[str, Callable[[Manifest], str]],
+) -> None:
+    """Write every file of a bundle into an empty folder."""
+    (folder / _VERSION).mkdir()
+    shutil.copyfile(model, folder / manifest.artifact.file)
+    encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (folder / _MANIFEST).write_bytes(encoded + b"\n")
+    (folder / "config.pbtxt").write_text(config_pbtxt(manifest), encoding="utf-8")
+    for page, render in pages.items():
+        (folder / page).write_text(render(manifest), encoding="utf-8")
+
+
+def _put_in_place(part: Path, path: Path) -> None:
+    """Rename ``part`` to ``path``; what was there is removed after that, or is put back."""
+    if not os.path.lexists(path):
+        part.rename(path)
+        return
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=_PART))
+    before = aside / path.name
     try:
-        part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        try:
-            part.chmod(0o755)
-            (part / _VERSION).mkdir()
-            shutil.copyfile(source, part / file)
-            encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-            (part / _MANIFEST).write_bytes(encoded + b"\n")
-            (part / "config.pbtxt").write_text(config_pbtxt(manifest), encoding="utf-8")
-            for page, render in pages.items():
-                (part / page).write_text(render(manifest), encoding="utf-8")
-            if path.exists():
-                shutil.rmtree(path)
-            part.rename(path)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        path.rename(before)
+        part.rename(path)
+    except BaseException:
+        if os.path.lexists(before) and not os.path.lexists(path):
+            before.rename(path)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _reported(expected: str, where: Path) -> Iterator[None]:
+    """Turn what the file system raises into an OutputError."""
+    try:
+        yield
     except OSError as error:
-        raise OutputError(
-            expected="room for a bundle", got=str(error.strerror), where=str(path)
-        ) from error
-    return manifest
+        got = error.strerror or str(error)
+        raise OutputError(expected=expected, got=got, where=str(where)) from error
 
 
 def _read_manifest(path: Path) -> Manifest:
@@ -191,10 +217,50 @@ def _read_manifest(path: Path) -> Manifest:
         raise BundleError(
             expected="a bundle", got=f"no {_MANIFEST} ({error.strerror})", where=str(path.parent)
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _damaged(error, path) from error
+
+
+def _require_plan(manifest: Manifest, where: Path) -> None:
+    """Raise BundleError unless this release knows the runtime and the settings of the plan."""
+    runtime = manifest.plan.runtime
+    if runtime not in RUNTIMES:
+        known = f"a runtime of this release: {', '.join(RUNTIMES)}"
+        raise BundleError(expected=known, got=repr(runtime), where=f"{where}: plan.runtime")
+    try:
+        msgspec.convert(manifest.plan.execution, Execution)
+    except msgspec.ValidationError as error:
+        raise _damaged(error, where) from error
+
+
+def _require_artifact(artifact: Artifact, folder: Path) -> None:
+    """Raise BundleError unless the model file is inside the bundle and the one that was written."""
+    where = str(folder / artifact.file)
+    try:
+        file = (folder / artifact.file).resolve(strict=True)
+        if not file.is_relative_to(folder.resolve()):
+            raise BundleError(
+                expected="a model file inside the bundle", got=str(file), where=str(folder)
+            )
+        if not file.is_file():
+            raise BundleError(expected="a model file", got="something else", where=where)
+        size, digest = file.stat().st_size, _sha256(file)
+    except OSError as error:
+        got = error.strerror or str(error)
+        raise BundleError(expected="the model file", got=got, where=where) from error
+    except (ValueError, RuntimeError) as error:  # a null byte, a loop of links
+        raise BundleError(expected="the model file", got=str(error), where=repr(where)) from error
+    if (size, digest) != (artifact.bytes, artifact.sha256):
         raise BundleError(
-            expected="bundle.json of format version 1", got=str(error), where=str(path)
-        ) from error
+            expected=f"{artifact.bytes} bytes with SHA-256 {artifact.sha256[:12]!r}...",
+            got=f"{size} bytes with {digest[:12]!r}...",
+            where=where,
+            hint="the bundle is damaged; make or copy it again",
+        )
+
+
+def _damaged(error: Exception, where: Path) -> BundleError:
+    return BundleError(expected="bundle.json of format version 1", got=str(error), where=str(where))
 
 
 def _sha256(path: Path) -> str:

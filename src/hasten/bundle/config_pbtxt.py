@@ -24,6 +24,8 @@ _TYPES = {
     "float64": "TYPE_FP64",
     "str": "TYPE_STRING",
 }
+#: For dtypes that Triton has no word for, such as int4: it refuses them, other runtimes need not.
+_NO_TYPE = "TYPE_INVALID"
 #: Triton's backend for each runtime of ours.
 _BACKENDS = {
     "onnxruntime": "onnxruntime",
@@ -36,17 +38,23 @@ _BACKENDS = {
 
 
 def config_pbtxt(manifest: Manifest) -> str:
-    """Return the text of config.pbtxt; a free batch is Triton's own, so dims leave it out."""
+    """Return the text of config.pbtxt; a free batch is Triton's own, so dims leave it out.
+
+    Source: Triton's model_config.proto and "Model Configuration" in its user guide.
+    """
+    inputs, outputs = manifest.signature.inputs, manifest.signature.outputs
     max_batch = int(manifest.plan.serving.get("max_batch_size", 0))
-    execution = manifest.plan.execution
+    if not all(spec.shape and spec.batch is None for spec in (*inputs, *outputs)):
+        max_batch = 0
+    batched = max_batch > 0
     lines = [
-        f'name: "{manifest.name}"',
-        f'backend: "{_BACKENDS[manifest.plan.runtime]}"',
-        f'default_model_filename: "{manifest.artifact.file.rpartition("/")[2]}"',
+        f"name: {_quoted(manifest.name)}",
+        f"backend: {_quoted(_BACKENDS[manifest.plan.runtime])}",
+        f"default_model_filename: {_quoted(manifest.artifact.file.rpartition('/')[2])}",
         f"max_batch_size: {max_batch}",
-        *(_tensor("input", spec, batched=max_batch > 0) for spec in manifest.signature.inputs),
-        *(_tensor("output", spec, batched=max_batch > 0) for spec in manifest.signature.outputs),
-        f"instance_group [{{ count: {execution['instances']}, kind: KIND_CPU }}]",
+        *(_tensor("input", spec, batched=batched) for spec in inputs),
+        *(_tensor("output", spec, batched=batched) for spec in outputs),
+        f"instance_group [{{ count: {manifest.plan.execution['instances']}, kind: KIND_CPU }}]",
     ]
     return "\n".join(lines) + "\n"
 
@@ -54,4 +62,17 @@ def config_pbtxt(manifest: Manifest) -> str:
 def _tensor(kind: str, spec: TensorSpec, *, batched: bool) -> str:
     shape = spec.shape[1:] if batched else spec.shape
     dims = ", ".join("-1" if dim is None else str(dim) for dim in shape)
-    return f'{kind} [{{ name: "{spec.name}", data_type: {_TYPES[spec.dtype]}, dims: [ {dims} ] }}]'
+    # Triton takes no empty dims: a scalar is one value that is reshaped to none.
+    extent = f"dims: [ {dims} ]" if shape else "dims: [ 1 ], reshape: { shape: [ ] }"
+    dtype = _TYPES.get(spec.dtype, _NO_TYPE)
+    return f"{kind} [{{ name: {_quoted(spec.name)}, data_type: {dtype}, {extent} }}]"
+
+
+def _quoted(text: str) -> str:
+    r"""Return a string literal of protobuf's text format.
+
+    >>> print(_quoted('a "b"\n'))
+    "a \"b\"\n"
+    """
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

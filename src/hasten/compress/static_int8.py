@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,10 +15,16 @@ import numpy as np
 from hasten.compress.calibration import CALIBRATORS, Range
 from hasten.compress.fold_input import normalised_tensor, pixel_range
 from hasten.compress.histogram import Histogram
-from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
-from hasten.errors import RefusedError
+from hasten.compress.step import (
+    Context,
+    StepConfig,
+    applied,
+    quiet_quantizer,
+    refuse_control_flow,
+)
+from hasten.errors import DataError, RefusedError
 from hasten.graph import Signature, TensorSpec
-from hasten.runtimes import Execution, get_runtime
+from hasten.runtimes import Arrays, Execution, Session, get_runtime
 from hasten.runtimes.vendor import one_line
 
 if TYPE_CHECKING:
@@ -27,9 +36,14 @@ __all__ = ["Calibrator", "StaticInt8", "apply", "observe"]
 
 Calibrator = Literal["minmax", "percentile", "mse", "entropy"]
 
-#: Samples run at once while observing: every intermediate tensor of a batch is held in memory.
-_BATCH = 4
+#: One sample at a time: its activations are counted while the cache still holds them, and memory
+#: is needed for one. More at once were no faster.
+_BATCH = 1
 _MIN_OPSET = 13
+#: TensorProto.FLOAT, without importing onnx.
+_FLOAT = 1
+#: The QDQ writer takes these out where they follow what it quantizes.
+_RECTIFIERS = frozenset({"Relu", "Clip"})
 
 
 class StaticInt8(StepConfig, frozen=True, tag="static_int8"):
@@ -51,11 +65,12 @@ def apply(model: Model, config: StaticInt8, context: Context) -> Model:
         raise RefusedError("the graph has no convolution or matrix product with constant weights")
     calibrate = CALIBRATORS[config.calibrator]
     ranges = {name: calibrate(seen) for name, seen in observe(model, context).items()}
-    folded = _folded_inputs(model, context)
-    # The normalisation stays in float: its own intermediates would only add rounding.
-    kept = [n.name for n in model.graph.graph.node if n.name.startswith(tuple(folded))]
+    ranges |= _folded_ranges(model, context)
+    for name, output in reversed(_removed_by_writer(model.graph).items()):
+        if output in ranges:
+            ranges.setdefault(name, ranges[output])
     try:
-        graph = _write_qdq(model.graph, {**ranges, **folded}, config.activations, kept)
+        graph = _write_qdq(model.graph, ranges, config.activations)
     except Exception as error:
         raise RefusedError(f"the QDQ writer failed: {one_line(error)}") from error
     return model.evolve(graph, model.signature, applied(config))
@@ -64,66 +79,151 @@ def apply(model: Model, config: StaticInt8, context: Context) -> Model:
 def observe(model: Model, context: Context) -> dict[str, Histogram]:
     """Run the calibration samples through the graph; one histogram per float32 activation.
 
-    Only the histograms are kept, so memory does not grow with the number of samples. Observing
-    the same model again costs nothing.
+    Only those are watched whose range the QDQ writer uses and is not known already, and only the
+    histograms are kept, so memory does not grow with the number of samples. Observing the same
+    model again costs nothing. Raises RefusedError where an activation is NaN or infinite.
     """
     if model.digest in context.observations:
         return context.observations[model.digest]
     samples = context.calibration
     if samples is None:
         raise RefusedError("there are no calibration samples")
-    watched, names = _with_all_outputs(model)
-    runtime = get_runtime("onnxruntime")
-    lowered = runtime.lower(watched, context.scratch)
-    session = runtime.open(lowered, Execution(threads=os.cpu_count() or 1))
-    histograms = {name: Histogram(name=name) for name in names}
-    with context.progress.stage("calibrating", len(samples)) as advance:
-        for feed, valid in samples.batches(model.signature, _BATCH):
-            values = {**feed, **session.run(feed)}
-            for name, histogram in histograms.items():
-                histogram.add(values[name])
-            advance(valid)
-    session.close()
+    inputs, produced = _watched(model, context)
+    if not produced:
+        raise RefusedError("the graph has no float32 activations that ONNX can infer")
+    histograms = {name: Histogram(name=name) for name in (*inputs, *produced)}
+    _, rows_per_sample = next(samples.select([0]).batches(model.signature, 1))
+    with (
+        _session(_with_outputs(model, produced), context) as session,
+        context.progress.stage("calibrating", len(samples)) as advance,
+    ):
+        for feed, rows in samples.batches(model.signature, _BATCH):
+            _count({**feed, **session.run(feed)}, histograms, model.signature.batch, rows)
+            advance(rows // rows_per_sample)
     context.observations[model.digest] = histograms
     return histograms
 
 
-def _with_all_outputs(model: Model) -> tuple[Model, list[str]]:
-    """Return the model with every float32 activation as an output, and their names."""
-    from onnx import TensorProto, helper, shape_inference
+def _count(values: Arrays, histograms: dict[str, Histogram], batch: int | None, rows: int) -> None:
+    """Add a batch of which the first ``rows`` count; the others repeat the last of them.
 
-    graph = shape_inference.infer_shapes(model.graph)
-    declared = {output.name for output in graph.graph.output}
-    types = {
-        value.name: value.type.tensor_type.elem_type
-        for value in (*graph.graph.value_info, *graph.graph.output, *graph.graph.input)
+    A tensor that has no batch axis in front is counted whole: repeated values widen no range.
+    """
+    for name, histogram in histograms.items():
+        value = values[name]
+        padded = batch is not None and rows < batch and value.shape[:1] == (batch,)
+        try:
+            histogram.add(value[:rows] if padded else value)
+        except DataError as error:
+            raise RefusedError(f"an activation cannot be calibrated: {error}") from error
+
+
+@contextmanager
+def _session(model: Model, context: Context) -> Iterator[Session]:
+    """Open a model for this once; nothing of it stays on disk."""
+    runtime = get_runtime("onnxruntime")
+    lowered = runtime.lower(model, context.scratch)
+    session = runtime.open(lowered, Execution(threads=os.cpu_count() or 1))
+    try:
+        yield session
+    finally:
+        session.close()
+        Path(lowered.path).unlink(missing_ok=True)
+
+
+def _watched(model: Model, context: Context) -> tuple[list[str], list[str]]:
+    """Return the float32 inputs, and the float32 results of nodes, that need a histogram."""
+    from onnx import shape_inference
+
+    graph = shape_inference.infer_shapes(model.graph).graph
+    floats = {
+        value.name
+        for value in (*graph.value_info, *graph.output, *graph.input)
+        if value.type.tensor_type.elem_type == _FLOAT
     }
-    constants = {tensor.name for tensor in graph.graph.initializer}
-    produced = [name for node in graph.graph.node for name in node.output if name]
-    floats = [name for name in produced if types.get(name) == TensorProto.FLOAT]
-    for name in floats:
-        if name not in declared:
-            value = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-            graph.graph.output.append(value)
-    inputs = [
-        spec.name
-        for spec in model.signature.inputs
-        if spec.dtype == "float32" and spec.name not in constants
-    ]
-    outputs = tuple(TensorSpec(name, "float32", ()) for name in floats)
-    signature = Signature(model.signature.inputs, outputs)
-    return replace(model, content=graph, signature=signature), [*inputs, *floats]
+    kinds = _quantized_kinds()
+    quantized = {
+        name for node in graph.node if node.op_type in kinds for name in (*node.input, *node.output)
+    }
+    removed = {name for name, end in _removed_by_writer(model.graph).items() if end in floats}
+    wanted = (floats & quantized) - removed - set(_folded_ranges(model, context))
+    inputs = [spec.name for spec in model.signature.inputs if spec.name in wanted]
+    return inputs, [name for node in graph.node for name in node.output if name in wanted]
+
+
+def _with_outputs(model: Model, names: Sequence[str]) -> Model:
+    """Return the model with these tensors as its outputs."""
+    import onnx
+    from onnx import helper
+
+    graph = onnx.ModelProto()
+    graph.CopyFrom(model.graph)
+    del graph.graph.output[:]
+    graph.graph.output.extend(helper.make_tensor_value_info(name, _FLOAT, None) for name in names)
+    outputs = tuple(TensorSpec(name, "float32", ()) for name in names)
+    return replace(model, content=graph, signature=Signature(model.signature.inputs, outputs))
+
+
+def _removed_by_writer(graph: onnx.ModelProto) -> dict[str, str]:
+    """Tensors that only a Relu or Clip reads, and its output: in the order of the graph.
+
+    The writer takes that node out and quantizes its output alone, since a quantized range clips
+    just as well, whether its levels are unsigned or signed.
+    """
+    readers = Counter(name for node in graph.graph.node for name in node.input)
+    produced = {name for node in graph.graph.node for name in node.output}
+    outputs = {output.name for output in graph.graph.output}
+    kept = {node.output[0] for node in _clips_to_keep(graph)}
+    return {
+        node.input[0]: node.output[0]
+        for node in graph.graph.node
+        if node.op_type in _RECTIFIERS
+        and readers[node.input[0]] == 1
+        and node.input[0] in produced - outputs
+        and node.output[0] not in kept
+    }
+
+
+def _clips_to_keep(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Clips that no quantized range stands in for: it would hold zero, and they may not."""
+    constants = _constants(graph)
+    clips = [node for node in graph.graph.node if node.op_type == "Clip"]
+    return [node for node in clips if not _holds_zero(node, constants)]
+
+
+def _holds_zero(clip: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether zero is within the bounds, which are attributes before opset 11."""
+    from onnx import numpy_helper
+
+    bounds = {attribute.name: attribute.f for attribute in clip.attribute}
+    for bound, name in zip(("min", "max"), clip.input[1:], strict=False):
+        if name and name not in constants:
+            return False
+        if name:
+            bounds[bound] = numpy_helper.to_array(constants[name]).item()
+    return bool(bounds.get("min", 0.0) <= 0.0 <= bounds.get("max", 0.0))
+
+
+def _constants(graph: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    made = {
+        node.output[0]: attribute.t
+        for node in graph.graph.node
+        for attribute in node.attribute
+        if node.op_type == "Constant" and attribute.name == "value"
+    }
+    return made | {tensor.name: tensor for tensor in graph.graph.initializer}
 
 
 def _quantizable(graph: onnx.ModelProto) -> bool:
-    constants = {tensor.name for tensor in graph.graph.initializer}
+    constants = {tensor.name for tensor in graph.graph.initializer if tensor.data_type == _FLOAT}
     return any(
-        node.op_type in {"Conv", "ConvTranspose", "Gemm", "MatMul"} and constants & set(node.input)
+        node.op_type in {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+        and not constants.isdisjoint(node.input[:2])
         for node in graph.graph.node
     )
 
 
-def _folded_inputs(model: Model, context: Context) -> dict[str, Range]:
+def _folded_ranges(model: Model, context: Context) -> dict[str, Range]:
     """Float tensors made of folded pixels, with their ranges: known exactly, not observed.
 
     Where the normalisation allows it, the pixels themselves then are the quantized input.
@@ -137,40 +237,76 @@ def _folded_inputs(model: Model, context: Context) -> dict[str, Range]:
 
 
 def _write_qdq(
-    graph: onnx.ModelProto,
-    ranges: dict[str, Range],
-    activations: Literal["u8", "s8"],
-    kept: list[str],
+    graph: onnx.ModelProto, ranges: Mapping[str, Range], activations: Literal["u8", "s8"]
 ) -> onnx.ModelProto:
     """ONNX Runtime's QDQ writer, fed with ready ranges."""
     import onnx
-    from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-    logging.getLogger().setLevel(logging.ERROR)
-    data: dict[str, Any] = {
+    source = onnx.ModelProto()
+    source.CopyFrom(_at_opset_13(graph))
+    kept = _clips_to_keep(source)
+    for node in kept:
+        # The writer tells nodes apart by their names, and this one may have none.
+        node.name = node.name or f"{node.output[0]}_clip"
+    with quiet_quantizer():
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+        quantizer = QDQQuantizer(
+            source,
+            per_channel=True,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8 if activations == "u8" else QuantType.QInt8,
+            tensors_range=_tensors_range(ranges),
+            nodes_to_quantize=[],
+            nodes_to_exclude=[node.name for node in kept],
+            op_types_to_quantize=sorted(_quantized_kinds()),
+            extra_options={
+                "WeightSymmetric": True,
+                "ActivationSymmetric": False,
+                "TensorQuantOverrides": _outputs_of_their_own(source, ranges),
+            },
+        )
+        quantizer.quantize_model()
+    written: onnx.ModelProto = quantizer.model.model
+    return written
+
+
+def _tensors_range(ranges: Mapping[str, Range]) -> Any:
+    """Ranges in the writer's own type; the method it asks for says nothing where they are given."""
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+
+    data = {
         name: TensorData(lowest=np.float32(found.low), highest=np.float32(found.high))
         for name, found in ranges.items()
     }
-    source = onnx.ModelProto()
-    source.CopyFrom(_at_opset_13(graph))
-    quantizer = QDQQuantizer(
-        source,
-        per_channel=True,
-        reduce_range=False,
-        weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QUInt8 if activations == "u8" else QuantType.QInt8,
-        tensors_range=TensorsData(CalibrationMethod.MinMax, data),
-        nodes_to_quantize=[],
-        nodes_to_exclude=kept,
-        op_types_to_quantize=sorted({*QLinearOpsRegistry, *QDQRegistry}),
-        extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
-    )
-    quantizer.quantize_model()
-    written: onnx.ModelProto = quantizer.model.model
-    return written
+    return TensorsData(CalibrationMethod.MinMax, data)
+
+
+def _outputs_of_their_own(
+    graph: onnx.ModelProto, ranges: Mapping[str, Range]
+) -> dict[str, list[dict[str, Any]]]:
+    """Ranges of outputs that a Relu or Clip reads too: the writer would give them that node's."""
+    rectified = {node.input[0] for node in graph.graph.node if node.op_type in _RECTIFIERS}
+    return {
+        output.name: [
+            {
+                "rmin": np.float32(ranges[output.name].low),
+                "rmax": np.float32(ranges[output.name].high),
+            }
+        ]
+        for output in graph.graph.output
+        if output.name in rectified and output.name in ranges
+    }
+
+
+def _quantized_kinds() -> set[str]:
+    """Operators that the writer quantizes; the others stay in float."""
+    with quiet_quantizer():
+        from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    return {*QLinearOpsRegistry, *QDQRegistry}
 
 
 def _at_opset_13(graph: onnx.ModelProto) -> onnx.ModelProto:

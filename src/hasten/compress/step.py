@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -15,14 +17,19 @@ from hasten.errors import RefusedError
 from hasten.graph import AppliedStep, Model
 from hasten.progress import Progress, Quiet
 
-__all__ = ["Context", "Handler", "StepConfig", "applied", "refuse_control_flow"]
+__all__ = [
+    "Context",
+    "Handler",
+    "StepConfig",
+    "applied",
+    "quiet_quantizer",
+    "refuse_control_flow",
+]
 
 
 class StepConfig(msgspec.Struct, frozen=True, tag_field="step"):
     """Base of all step configs: plain settings, equal when they mean the same."""
 
-
-C = TypeVar("C", bound=StepConfig)
 
 @dataclass(eq=False)
 class Context:
@@ -59,3 +66,20 @@ def refuse_control_flow(model: Model, doing: str) -> None:
     found = control_flow(model.graph)
     if found:
         raise RefusedError(f"{doing} takes no control flow or sequences: {', '.join(found[:3])}")
+
+
+@contextmanager
+def quiet_quantizer() -> Iterator[None]:
+    """Keep ONNX Runtime's quantizer quiet: it writes its notes to the root logger.
+
+    A handler stands in meanwhile, since ``logging.warning`` gives a root without any one for good.
+    """
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    root.addHandler(logging.NullHandler())
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers

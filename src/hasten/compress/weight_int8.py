@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hasten.compress.step import Context, StepConfig, applied
 from hasten.errors import RefusedError
+from hasten.graph import all_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -26,6 +28,8 @@ _WEIGHTS: dict[str, tuple[int, int | None]] = {
 }
 #: Below this many values the scales and the extra node weigh more than what is saved.
 _MIN_VALUES = 1024
+#: TensorProto.FLOAT, without importing onnx.
+_FLOAT = 1
 #: DequantizeLinear takes one scale per channel from this opset on.
 _MIN_OPSET = 13
 
@@ -37,74 +41,86 @@ class WeightInt8(StepConfig, frozen=True, tag="weight_int8"):
 def apply(model: Model, config: WeightInt8, context: Context) -> Model:
     """Put the weights through QuantizeLinear for good, and a DequantizeLinear before their use."""
     import onnx
-    from onnx import helper, numpy_helper
 
     del context
     graph = onnx.ModelProto()
     graph.CopyFrom(model.graph)
     _require_opset_13(graph)
-    axes = _weight_axes(graph.graph)
-    dequantize = []
-    for weight in list(graph.graph.initializer):
-        if weight.name not in axes:
-            continue
-        quantized, scale = quantize_weight(numpy_helper.to_array(weight), axes[weight.name])
-        name = weight.name
-        graph.graph.initializer.remove(weight)
-        graph.graph.initializer.extend(
-            [
-                numpy_helper.from_array(quantized, f"{name}.int8"),
-                numpy_helper.from_array(scale, f"{name}.scale"),
-            ]
+    axes = _weight_axes(graph)
+    weights = [tensor for tensor in graph.graph.initializer if tensor.name in axes]
+    if not weights:
+        raise RefusedError(
+            "the graph has no float32 weights of a convolution or matrix product"
+            f" with {_MIN_VALUES} values or more"
         )
-        node = helper.make_node(
-            "DequantizeLinear",
-            [f"{name}.int8", f"{name}.scale"],
-            [name],
-            name=f"{name}.dequantize",
-            axis=axes[name],
-        )
-        dequantize.append(node)
-    if not dequantize:
-        raise RefusedError("the graph has no float32 weights of a convolution or matrix product")
+    dequantize = [_dequantized(graph.graph, weight, axes[weight.name]) for weight in weights]
     nodes = [*dequantize, *graph.graph.node]
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)
+    # Old files list their weights as inputs too, and a value is either an input or computed.
+    inputs = [value for value in graph.graph.input if value.name not in axes]
+    del graph.graph.input[:]
+    graph.graph.input.extend(inputs)
     return model.evolve(graph, model.signature, applied(config))
+
+
+def _dequantized(graph: onnx.GraphProto, weight: onnx.TensorProto, axis: int) -> onnx.NodeProto:
+    """Replace a weight by int8 values and scales; return the node that makes it of these."""
+    from onnx import helper, numpy_helper
+
+    name = weight.name
+    quantized, scale = quantize_weight(numpy_helper.to_array(weight), axis)
+    graph.initializer.remove(weight)
+    graph.initializer.append(numpy_helper.from_array(quantized, f"{name}.int8"))
+    graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
+    return helper.make_node(
+        "DequantizeLinear",
+        [f"{name}.int8", f"{name}.scale"],
+        [name],
+        name=f"{name}.dequantize",
+        axis=axis,
+    )
 
 
 def quantize_weight(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """Quantize to int8 with one scale per index of ``axis``, zero point 0, range -127..127.
 
-    Returns the int8 values and float32 scales, of shape ``[weight.shape[axis]]``.
+    Returns the int8 values and float32 scales, of shape ``[weight.shape[axis]]``; the values times
+    their scale are off by at most half of it.
+
+    >>> values, scale = quantize_weight(np.array([[0.5, -1.27], [0.0, 0.0]], np.float32), axis=0)
+    >>> values.tolist(), scale.tolist()
+    ([[50, -127], [0, 0]], [0.009999999776482582, 1.0])
     """
     others = tuple(at for at in range(weight.ndim) if at != axis)
     peak = np.abs(weight).max(axis=others, keepdims=True)
-    scale = np.where(peak > 0, peak / 127, 1).astype(np.float32)
+    scale = np.asarray(peak / 127, np.float32)
+    # A channel of zeros, or of values too small for a scale that float32 holds exactly.
+    scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale)
     quantized = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
     return quantized, scale.reshape(-1)
 
 
-def _weight_axes(graph: onnx.GraphProto) -> dict[str, int]:
+def _weight_axes(graph: onnx.ModelProto) -> dict[str, int]:
     """Channel axis of each initializer that is nothing but a weight, by name."""
-    from onnx import TensorProto
-
-    large = {
-        tensor.name: tensor
-        for tensor in graph.initializer
-        if tensor.data_type == TensorProto.FLOAT and np.prod(tensor.dims) >= _MIN_VALUES
+    ranks = {
+        tensor.name: len(tensor.dims)
+        for tensor in graph.graph.initializer
+        if tensor.data_type == _FLOAT
+        and len(tensor.dims) > 1
+        and math.prod(tensor.dims) >= _MIN_VALUES
     }
     axes: dict[str, int] = {}
-    other_uses: set[str] = {output.name for output in graph.output}
-    for node in graph.node:
+    other_uses = {output.name for output in graph.graph.output}
+    for node in all_nodes(graph):
         index, axis = _WEIGHTS.get(node.op_type, (-1, None))
+        if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
+            axis = 0
         for at, name in enumerate(node.input):
-            if at != index or name not in large:
+            if at != index:
                 other_uses.add(name)
-                continue
-            if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
-                axis = 0
-            axes[name] = len(large[name].dims) - 1 if axis is None else axis
+            elif name in ranks:
+                axes[name] = ranks[name] - 1 if axis is None else axis
     return {name: axis for name, axis in axes.items() if name not in other_uses}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from hasten.data.npy import open_npy, write_npy
 from hasten.data.preprocessing import Preprocessing, parse_preprocessing
 from hasten.data.reason import one_line
-from hasten.data.samples import Samples
+from hasten.data.samples import Samples, stratified
 from hasten.errors import DataError, MissingExtraError, OutputError
 from hasten.graph import Signature, TensorSpec
 
@@ -34,6 +34,16 @@ class _Listing(NamedTuple):
 
     files: list[Path]
     labels: list[int] | None
+
+    def some(self, count: int | None, seed: int) -> _Listing:
+        """Return this many of them, each class with its share; all where there are no more."""
+        if count is None or count >= len(self.files):
+            return self
+        order = np.random.default_rng(seed).permutation(len(self.files))
+        classes = np.zeros(len(order), np.int64) if self.labels is None else np.array(self.labels)
+        chosen = order[stratified(classes[order], count)]
+        labels = None if self.labels is None else [int(classes[at]) for at in chosen]
+        return _Listing([self.files[at] for at in chosen], labels)
 
 
 def image_input(signature: Signature, where: str) -> TensorSpec:
@@ -58,6 +68,9 @@ def read_image_folder(
     preprocessing: Preprocessing | None,
     scratch: Path,
     advance: Advance | None = None,
+    *,
+    at_most: int | None = None,
+    seed: int = 0,
 ) -> Samples:
     """Decode and resize every image into one uint8 array on disk, in the folder ``scratch``.
 
@@ -65,6 +78,7 @@ def read_image_folder(
     no labels. Images are resized with a bilinear filter to the size of ``preprocessing``, which
     follows from the input where it is None; orientation tags are not applied, as in torchvision.
     Memory does not grow with the number of images. ``advance`` is told (done, total).
+    ``at_most`` so many images are decoded, drawn with ``seed``, each class giving its share.
 
     Raises DataError for an image that cannot be read, a folder without images or with other
     files, and a model without one image input; MissingExtraError without Pillow.
@@ -72,7 +86,7 @@ def read_image_folder(
     spec = image_input(signature, str(path))
     wanted = preprocessing or parse_preprocessing("", spec)
     _require_pillow(path)
-    listing = _list_images(path)
+    listing = _list_images(path).some(at_most, seed)
     shape = (len(listing.files), *wanted.pixel_shape)
     try:
         scratch.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,8 @@ def load_samples(
     preprocessing: Preprocessing | str | None = None,
     scratch: Path,
     advance: Callable[[int, int], None] | None = None,
+    at_most: int | None = None,
+    seed: int = 0,
 ) -> Samples:
     """Read samples and check that a model of this signature can be fed with all of them.
 
@@ -37,7 +39,8 @@ def load_samples(
     arrays with optional ``labels``, or samples. ``preprocessing`` (also as written on the command
     line) says how pixels become the model's input; with it, the array of the image input in an
     .npz, callable or dict holds raw pixels, uint8 [n, height, width, channels]. Decoded images go
-    into the folder ``scratch``, and ``advance`` is told (done, total) meanwhile.
+    into the folder ``scratch``, and ``advance`` is told (done, total) meanwhile. Where there are
+    more than ``at_most`` samples, so many are drawn with ``seed``, each class giving its share.
 
     Raises DataError, or OptionError for preprocessing that cannot be read.
     """
@@ -47,12 +50,16 @@ def load_samples(
         preprocessing = parse_preprocessing(preprocessing, spec)
     is_folder = isinstance(source, str | os.PathLike) and Path(source).is_dir()
     if is_folder:
-        samples = read_image_folder(Path(label), signature, preprocessing, scratch, advance)
+        samples = read_image_folder(
+            Path(label), signature, preprocessing, scratch, advance, at_most=at_most, seed=seed
+        )
     else:
         samples = _read_arrays(source, signature)
         if spec is not None and preprocessing is not None:
             samples = samples.with_preprocessing(spec.name, preprocessing)
     samples.check(signature)
+    if at_most is not None and at_most < len(samples):
+        samples, _ = samples.split(calibration=at_most, seed=seed)
     return samples
 
 

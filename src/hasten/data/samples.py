@@ -22,7 +22,7 @@ from hasten.data.synthetic import draw_inputs
 from hasten.errors import DataError, OutputError
 from hasten.graph import Signature, TensorSpec
 
-__all__ = ["Samples"]
+__all__ = ["Samples", "stratified"]
 
 #: As much of an array as is in memory at a time when all of it is read.
 _PIECE_BYTES = 16 * 2**20
@@ -172,7 +172,7 @@ class Samples:
         order = random.permutation(len(self))
         labels = self.labels
         classes = np.zeros(len(self), np.int64) if labels is None else labels[order]
-        chosen = _stratified(classes, calibration)
+        chosen = stratified(classes, calibration)
         return self.select(order[chosen]), self.select(order[~chosen])
 
     def check(self, signature: Signature) -> None:
@@ -288,7 +288,7 @@ class Samples:
             ) from problem
 
 
-def _stratified(labels: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+def stratified(labels: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
     """Choose ``count`` of the labels, the first of each class, in proportion to its size.
 
     Shares are rounded down and what is left goes to the largest remainders.

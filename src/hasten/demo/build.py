@@ -37,7 +37,8 @@ _CLASSES = ("functional", "defective")
 _DEFECT_PROBABILITY = 0.5
 _HELD_OUT_SHARE = 0.25
 _BATCH = 16
-_WEIGHT_DECAY = 1.0
+#: The best of 0.1 to 100 in five-fold cross-validation on the training images.
+_WEIGHT_DECAY = 3.0
 _SEED = 0
 
 
@@ -124,28 +125,28 @@ def _features(samples: Samples, signature: Signature, progress: Progress) -> np.
 
 
 def _fit(values: torch.Tensor, labels: torch.Tensor) -> torch.nn.Linear:
-    """Minimise cross entropy with an L2 penalty, to the end (L-BFGS), on standardised features.
+    """Minimise cross entropy with an L2 penalty, to the end (L-BFGS), on centred features.
 
-    The standardisation is folded into the head, which takes the features as they are.
+    The mean is folded into the bias. Features are not scaled to unit variance: that would put
+    the weights of near-constant features orders of magnitude above the others, and such a head
+    loses ten points and more when its weights become int8.
     """
     import torch
 
-    mean, std = values.mean(0), values.std(0) + 1e-6
+    mean = values.mean(0)
     head = torch.nn.Linear(FEATURES, len(_CLASSES))
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
-    standard = (values - mean) / std
     optimizer = torch.optim.LBFGS(head.parameters(), max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
         penalty = _WEIGHT_DECAY * head.weight.square().sum() / len(labels)
-        total = torch.nn.functional.cross_entropy(head(standard), labels) + penalty
+        total = torch.nn.functional.cross_entropy(head(values - mean), labels) + penalty
         total.backward()
         return total
 
     optimizer.step(loss)
     with torch.no_grad():
-        head.weight.div_(std)
         head.bias.sub_(head.weight @ mean)
     return head

@@ -40,9 +40,10 @@ def features() -> torch.nn.Module:
 
 
 def lite0() -> torch.nn.Module:
-    """Return the demo's network as it was built into the cache: image [n, 3, 224, 224] in,
+    """Return the demo's network with the head from the cache.
 
-    logits [n, 2] out. Raises ModelError before ``hasten demo`` has built it.
+    It maps images, float32 [n, 3, 224, 224], to logits [n, 2]. Raises ModelError before
+    ``hasten demo`` has built the head.
     """
     import torch
 

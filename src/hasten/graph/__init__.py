@@ -13,7 +13,7 @@ from hasten.graph.operators import all_nodes, control_flow, unknown_operators
 from hasten.graph.pt2_archive import open_exported_program
 from hasten.graph.signature import InputSpec, Signature, TensorSpec, numpy_dtype, parse_input
 from hasten.graph.tflite_file import read_tflite
-from hasten.graph.torch_export import export_torch
+from hasten.graph.torch_export import export_torch, save_torch
 
 __all__ = [
     "AppliedStep",
@@ -36,6 +36,7 @@ __all__ = [
     "parse_input",
     "read_onnx",
     "read_tflite",
+    "save_torch",
     "signature_of",
     "unknown_operators",
     "write_onnx",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hasten.errors import MissingExtraError, ModelError, OptionError
+from hasten.errors import MissingExtraError, ModelError, OptionError, OutputError
 from hasten.graph.model import Model, TorchSource
 from hasten.graph.object_path import import_object
 from hasten.graph.onnx_file import model_from_proto, one_line
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import torch
     from torch.export import ExportedProgram
 
-__all__ = ["export_torch"]
+__all__ = ["export_torch", "save_torch"]
 
 #: The opset torch's exporter writes itself; others are converted from it.
 _OPSET = 18
@@ -94,6 +95,51 @@ def export_torch(
     model = model_from_proto(proto, name)
     _check_as_asked(model, exported.asked, where)
     return replace(model, torch=origin)
+
+
+def save_torch(model: Model, path: Path) -> None:
+    """Write the PyTorch original of a model as the ``.pt2`` file that runs without its code.
+
+    It takes the inputs of ``model.torch`` in their order, with the free dimensions of the graph.
+    ``open_exported_program`` reads it back. Raises ModelError where the model does not come from
+    PyTorch or its original cannot be had any more, OutputError where the file cannot be written.
+    """
+    origin = model.torch
+    if origin is None:
+        raise ModelError(expected="a model that comes from PyTorch", got="none", where=model.name)
+    try:
+        if not origin.location.endswith(".pt2"):
+            _write(_program_again(model, origin), path)
+            return
+        if not Path(origin.location).is_file():
+            raise ModelError(expected="a .pt2 file", got="no such file", where=origin.location)
+        shutil.copyfile(origin.location, path)
+    except OSError as error:
+        raise OutputError(
+            expected="a file that can be written",
+            got=error.strerror or str(error),
+            where=str(path),
+        ) from error
+
+
+def _program_again(model: Model, origin: TorchSource) -> ExportedProgram:
+    where = origin.location
+    _require_torch(where)
+    specs = _input_specs(model, origin.inputs)
+    return _from_module(_build_module(where), specs, None, where, location=where).program
+
+
+def _input_specs(model: Model, names: Sequence[str]) -> list[InputSpec]:
+    """Return the inputs with the names of their free dimensions, which only the graph knows."""
+    shapes = {value.name: value.type.tensor_type.shape for value in model.graph.graph.input}
+    return [
+        InputSpec(
+            name,
+            model.signature.input(name).dtype,
+            tuple(dim.dim_param or dim.dim_value for dim in shapes[name].dim),
+        )
+        for name in names
+    ]
 
 
 def _label(source: str | Path | torch.nn.Module) -> str:
@@ -186,13 +232,17 @@ def _output_names(program: ExportedProgram) -> tuple[str, ...]:
 
 
 def _saved(exported: _Exported, scratch: Path) -> _Exported:
-    import torch
-
     folder = Path(tempfile.mkdtemp(dir=scratch, prefix="torch-"))
     path = folder / "model.pt2"
-    with _quiet():
-        torch.export.save(exported.program, path)
+    _write(exported.program, path)
     return replace(exported, location=str(path))
+
+
+def _write(program: ExportedProgram, path: Path) -> None:
+    import torch
+
+    with _quiet(), path.open("wb") as file:
+        torch.export.save(program, file)
 
 
 def _to_onnx(exported: _Exported, where: str) -> onnx.ModelProto:

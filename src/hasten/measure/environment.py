@@ -38,9 +38,10 @@ _BUSY_SHARE = 0.5
 
 def environment() -> dict[str, Any]:
     """Fingerprint of this machine, for bundle.json: JSON values only."""
+    flags = cpu_flags()
     return {
         "cpu": _cpu_model(),
-        "cpu_flags": [flag for flag in _TELLING_FLAGS if flag in cpu_flags()],
+        "cpu_flags": [flag for flag in _TELLING_FLAGS if flag in flags],
         "physical_cores": physical_cores(),
         "usable_cpus": sorted(_usable_cpus()),
         "cgroup_cpu_quota": _cgroup_quota(),
@@ -67,18 +68,16 @@ class Weather(msgspec.Struct, frozen=True):
     total_ticks: int
     stolen_ticks: int
     throttled_periods: int
+    load_1m: float
 
     @classmethod
     def now(cls) -> Weather:
         """Read the counters; zeros where the system has none."""
         ticks = [int(word) for word in (_read("/proc/stat") or "cpu 0").split("\n")[0].split()[1:]]
-        throttled = 0
-        for line in (_read("/sys/fs/cgroup/cpu.stat") or "").split("\n"):
-            if line.startswith("nr_throttled"):
-                throttled = int(line.split()[1])
         stolen_at = 7
         stolen = ticks[stolen_at] if len(ticks) > stolen_at else 0
-        return cls(sum(ticks[: stolen_at + 1]), stolen, throttled)
+        load = os.getloadavg()[0]
+        return cls(sum(ticks[: stolen_at + 1]), stolen, _throttled_periods(), load)
 
     def unrest_since(self, before: Weather) -> list[str]:
         """Likely causes of unstable rounds between two readings; empty in fair weather."""
@@ -91,9 +90,9 @@ class Weather(msgspec.Struct, frozen=True):
         throttled = self.throttled_periods - before.throttled_periods
         if throttled > 0:
             causes.append(f"the cgroup quota stopped this process in {throttled} periods")
-        cpus = len(_usable_cpus())
-        if os.getloadavg()[0] > cpus * (1 + _BUSY_SHARE):
-            causes.append(f"other work loads the machine ({os.getloadavg()[0]:.1f} on {cpus} cpus)")
+        cpus = os.cpu_count() or 1  # the load is that of the whole machine
+        if self.load_1m > cpus * (1 + _BUSY_SHARE):
+            causes.append(f"other work loads the machine ({self.load_1m:.1f} on {cpus} cpus)")
         return causes
 
 
@@ -108,9 +107,29 @@ def _core_of(cpu: int) -> str:
     return siblings or str(cpu)
 
 
+def _cgroups() -> list[Path]:
+    """Folders of the cgroup (version 2) of this process and of those it is in."""
+    lines = (_read("/proc/self/cgroup") or "").split("\n")
+    path = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    root = Path("/sys/fs/cgroup")
+    within = root / path
+    return [within, *(above for above in within.parents if above.is_relative_to(root))]
+
+
 def _cgroup_quota() -> float | None:
-    words = (_read("/sys/fs/cgroup/cpu.max") or "max 100000").split()
-    return None if words[0] == "max" else int(words[0]) / int(words[1])
+    """Processors whose time the cgroups allow; None where they set no limit."""
+    limits = [(_read(folder / "cpu.max") or "max").split() for folder in _cgroups()]
+    return min((int(one[0]) / int(one[1]) for one in limits if one[0] != "max"), default=None)
+
+
+def _throttled_periods() -> int:
+    """Periods in which a quota stopped this process, or others that share it."""
+    return max(
+        int(line.split()[1])
+        for folder in _cgroups()
+        for line in ["nr_throttled 0", *(_read(folder / "cpu.stat") or "").split("\n")]
+        if line.startswith("nr_throttled")
+    )
 
 
 def _cpu_model() -> str:
@@ -120,7 +139,7 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _read(path: str) -> str | None:
+def _read(path: str | Path) -> str | None:
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,10 +20,9 @@ from hasten.measure.protocol import (
     Measure,
     Open,
     Opened,
-    Peak,
-    PeakBytes,
     Predict,
     Predicted,
+    Reply,
     Request,
     Times,
     receive_reply,
@@ -32,7 +34,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-R = TypeVar("R", Opened, Times, PeakBytes, Predicted)
+R = TypeVar("R", Opened, Times, Predicted)
+
+_MAX_POLL_MS = 2**31 - 1
+#: As much of what the process printed is looked at when it crashed.
+_LOG_TAIL_BYTES = 8192
 
 
 class Worker:
@@ -41,33 +47,39 @@ class Worker:
     Between requests the process is stopped (SIGSTOP), so that whatever its thread pools do while
     idle, they do not do it beside another candidate's runs. Every request has a time limit; a
     worker that passes it, or dies, is gone, and RuntimeFailureError says how.
+
+    Make it in a thread that outlives it: Linux ends the process with the thread that started it.
     """
 
     def __init__(self, scratch: Path) -> None:
         scratch.mkdir(parents=True, exist_ok=True)
-        self._log = scratch / f"worker-{time.monotonic_ns()}.log"
+        self._gone = ""
+        self._peak_bytes = 0
         to_child, requests = os.pipe()
         replies, from_child = os.pipe()
         self._requests = os.fdopen(requests, "wb")
         self._replies = os.fdopen(replies, "rb")
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "hasten.measure.worker", str(to_child), str(from_child)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(to_child, from_child),
-                start_new_session=True,  # Ctrl-C is for the parent, which ends the workers itself
-            )
-        os.close(to_child)
-        os.close(from_child)
+        # What native libraries print goes here, and never between the replies.
+        self._log = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - close() closes it
+        try:
+            self._process = _start(to_child, from_child, self._log.fileno())
+        except BaseException:
+            self._close_files()
+            raise
+        finally:
+            os.close(to_child)
+            os.close(from_child)
 
     def open(
         self, runtime: str, lowered: Lowered, execution: Execution, samples: Path, limit_s: float
     ) -> Opened:
-        """Compile the candidate and run it once."""
-        request = Open(runtime, lowered, execution, str(samples))
-        return self._ask(request, Opened, limit_s, "compiling")
+        """Compile the candidate and run it once, for some compile then; both are timed."""
+        until_s = time.monotonic() + limit_s
+        request = Open(runtime, lowered, execution, str(samples), sys.path)
+        opened = self._ask(request, Opened, limit_s, "compiling")
+        left_s = until_s - time.monotonic()
+        first = self._ask(Measure(1, 0), Times, left_s, "running for the first time")
+        return Opened(opened.open_ns + max(first.runs_ns), first.peak_bytes)
 
     def measure(self, runs: int, settle: int, limit_s: float) -> Times:
         """Run ``settle`` times unmeasured, then ``runs`` times measured."""
@@ -79,16 +91,13 @@ class Worker:
         return self._ask(request, Predicted, limit_s, "predicting").problem
 
     def peak_memory_bytes(self) -> int:
-        """Peak resident memory of the process so far."""
-        return self._ask(Peak(), PeakBytes, 10.0, "reading its memory").bytes
+        """Peak resident memory, as of its last answer; 0 before the first."""
+        return self._peak_bytes
 
     def close(self) -> None:
-        """End the process; a stopped one too."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        self._requests.close()
-        self._replies.close()
+        """End the process, a stopped one too; harmless when it has ended already."""
+        self._end("closed")
+        self._close_files()
 
     def __enter__(self) -> Worker:
         return self
@@ -97,29 +106,77 @@ class Worker:
         self.close()
 
     def _ask(self, request: Request, kind: type[R], limit_s: float, doing: str) -> R:
-        self._signal(signal.SIGCONT)
+        if self._gone:
+            raise RuntimeFailureError(f"not {doing}: the worker process is gone ({self._gone})")
         try:
-            send(self._requests, request)
-            if not select.select([self._replies], [], [], max(limit_s, 0.0))[0]:
-                self.close()
-                raise RuntimeFailureError(f"hung while {doing}: no answer within {limit_s:.0f} s")
-            reply = receive_reply(self._replies)
+            reply = self._exchange(request, limit_s)
+        except TimeoutError:
+            self._end(f"hung while {doing}")
+            raise RuntimeFailureError(f"{self._gone}: no answer within {limit_s:.3g} s") from None
         except (EOFError, BrokenPipeError):
-            raise RuntimeFailureError(f"crashed while {doing}: {self._epitaph()}") from None
-        self._signal(signal.SIGSTOP)
+            self._end(f"crashed while {doing}")
+            raise RuntimeFailureError(f"{self._gone}: {self._epitaph()}") from None
+        except BaseException:  # Ctrl-C: the next question would get the answer to this one
+            self._end(f"interrupted while {doing}")
+            raise
         if isinstance(reply, Fail):
             raise RuntimeFailureError(reply.reason)
         if not isinstance(reply, kind):
             raise RuntimeFailureError(f"answered {type(reply).__name__} while {doing}")
+        self._peak_bytes = reply.peak_bytes
+        return reply
+
+    def _exchange(self, request: Request, limit_s: float) -> Reply:
+        self._signal(signal.SIGCONT)
+        send(self._requests, request)
+        poll = select.poll()
+        poll.register(self._replies, select.POLLIN)
+        if not poll.poll(min(_MAX_POLL_MS, math.ceil(max(0.0, min(limit_s, 1e6)) * 1e3))):
+            raise TimeoutError
+        reply = receive_reply(self._replies)
+        self._signal(signal.SIGSTOP)
         return reply
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(number)
+        # Not Popen.send_signal, which may reap the process: its group is to be ended first.
+        with suppress(ProcessLookupError):
+            os.kill(self._process.pid, number)
+
+    def _end(self, how: str) -> None:
+        """Kill the process, and with it what it has started: compilers, for one."""
+        if self._gone:
+            return
+        self._gone = how
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
     def _epitaph(self) -> str:
-        code = self._process.wait()
+        code = self._process.returncode
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
+        if code == -signal.SIGKILL:
+            how += ", as the system does when memory runs out"
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - _LOG_TAIL_BYTES))
+        lines = self._log.read().decode(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return f"{how} ({last[:200]})" if last else how
+
+    def _close_files(self) -> None:
+        self._replies.close()
+        self._log.close()
+        with suppress(BrokenPipeError):  # a request that a dead worker never read
+            self._requests.close()
+
+
+def _start(requests: int, replies: int, log: int) -> subprocess.Popen[bytes]:
+    # Safe path: a random.py in the user's folder must not stand in for the standard one.
+    program = [sys.executable, "-P", "-m", "hasten.measure.worker"]
+    return subprocess.Popen(
+        [*program, str(requests), str(replies), str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        pass_fds=(requests, replies),
+        start_new_session=True,  # Ctrl-C is for the parent, which ends the workers itself
+    )

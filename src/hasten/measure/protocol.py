@@ -14,8 +14,6 @@ __all__ = [
     "Measure",
     "Open",
     "Opened",
-    "Peak",
-    "PeakBytes",
     "Predict",
     "Predicted",
     "Reply",
@@ -28,12 +26,16 @@ __all__ = [
 
 
 class Open(msgspec.Struct, frozen=True, tag=True):
-    """Compile the model and read the samples in this folder."""
+    """Compile the model and read the samples in this folder.
+
+    ``module_path`` is where the parent finds modules, for a model may be one.
+    """
 
     runtime: str
     lowered: Lowered
     execution: Execution
     samples: str
+    module_path: list[str]
 
 
 class Measure(msgspec.Struct, frozen=True, tag=True):
@@ -44,21 +46,18 @@ class Measure(msgspec.Struct, frozen=True, tag=True):
 
 
 class Predict(msgspec.Struct, frozen=True, tag=True):
-    """Run every sample in this folder and write the outputs beside them as ``folder/out``."""
+    """Run every sample in the folder ``samples``; write the outputs to the new folder ``out``."""
 
     samples: str
     out: str
     batch: int
 
 
-class Peak(msgspec.Struct, frozen=True, tag=True):
-    """Tell the most memory that was resident so far."""
-
-
 class Opened(msgspec.Struct, frozen=True, tag=True):
-    """The session is open; opening took this long."""
+    """The sessions are open; opening took this long."""
 
     open_ns: int
+    peak_bytes: int
 
 
 class Times(msgspec.Struct, frozen=True, tag=True):
@@ -66,18 +65,14 @@ class Times(msgspec.Struct, frozen=True, tag=True):
 
     runs_ns: list[int]
     item_ns: float
+    peak_bytes: int
 
 
 class Predicted(msgspec.Struct, frozen=True, tag=True):
     """Outputs are written; ``problem`` names a NaN or infinity among them."""
 
     problem: str | None
-
-
-class PeakBytes(msgspec.Struct, frozen=True, tag=True):
-    """Peak resident memory of the worker process."""
-
-    bytes: int
+    peak_bytes: int
 
 
 class Fail(msgspec.Struct, frozen=True, tag=True):
@@ -86,8 +81,9 @@ class Fail(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Request = Open | Measure | Predict | Peak
-Reply = Opened | Times | Predicted | PeakBytes | Fail
+Request = Open | Measure | Predict
+#: All but a failure carry ``peak_bytes``, the most memory that was resident so far.
+Reply = Opened | Times | Predicted | Fail
 
 _LENGTH = struct.Struct("<I")
 _REQUESTS: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
@@ -112,7 +108,12 @@ def receive_reply(stream: IO[bytes]) -> Reply:
 
 
 def _body(stream: IO[bytes]) -> bytes:
-    head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
+    head = _exactly(stream, _LENGTH.size)
+    return _exactly(stream, _LENGTH.unpack(head)[0])
+
+
+def _exactly(stream: IO[bytes], count: int) -> bytes:
+    data = stream.read(count)
+    if len(data) < count:
         raise EOFError
-    return stream.read(_LENGTH.unpack(head)[0])
+    return data

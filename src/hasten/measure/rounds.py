@@ -13,7 +13,9 @@ import msgspec
 
 from hasten.errors import RuntimeFailureError
 from hasten.measure.clock import Deadline
+from hasten.measure.patience import CutShortError, patiently
 from hasten.measure.process import Worker
+from hasten.measure.protocol import Times
 from hasten.measure.statistics import Interval, Latency, latency, speedup
 
 __all__ = ["Entrant", "Measurement", "Target", "run_rounds"]
@@ -29,6 +31,8 @@ _MAX_RUNS = 400
 #: No answer within this many times the expected one, and at least this long, is a hang.
 _PATIENCE = 50
 _PATIENCE_S = 20.0
+#: The same for the first turn, of which nothing is known.
+_FIRST_PATIENCE_S = 60.0
 
 
 class Measurement(msgspec.Struct):
@@ -76,8 +80,7 @@ class Entrant:
 
     def size_turn(self, deadline: Deadline) -> None:
         """Choose how many runs make a turn, from one run that is not counted."""
-        limit_s = min(_PATIENCE_S, deadline.left_s)
-        one_ns = max(1, *self.worker.measure(1, 1, limit_s).runs_ns)
+        one_ns = max(1, *self._measure(1, 1, _FIRST_PATIENCE_S, deadline).runs_ns)
         self.runs = min(_MAX_RUNS, max(2, math.ceil(_TURN_NS / one_ns)))
         self.settle = min(_MAX_RUNS, max(1, math.ceil(_SETTLE_NS / one_ns)))
         self.expected_s = (self.runs + self.settle) * one_ns / 1e9
@@ -86,10 +89,25 @@ class Entrant:
     def take_turn(self, deadline: Deadline) -> None:
         """Run one turn and keep its times."""
         patience_s = max(_PATIENCE_S, _PATIENCE * self.expected_s)
-        times = self.worker.measure(self.runs, self.settle, min(patience_s, deadline.left_s))
+        times = self._measure(self.runs, self.settle, patience_s, deadline)
         self.measurement.warmup_runs += self.settle
         self.measurement.runs_ns[-1].append(times.runs_ns)
         self.measurement.item_ns[-1].append(times.item_ns)
+
+    def _measure(self, runs: int, settle: int, patience_s: float, deadline: Deadline) -> Times:
+        return patiently(
+            lambda limit_s: self.worker.measure(runs, settle, limit_s), patience_s, deadline
+        )
+
+    def begin_block(self) -> None:
+        """Make room for the rounds of a new block."""
+        self.measurement.runs_ns.append([])
+        self.measurement.item_ns.append([])
+
+    def keep_rounds(self, count: int) -> None:
+        """Forget the rounds of this block after the first ``count``."""
+        del self.measurement.runs_ns[-1][count:]
+        del self.measurement.item_ns[-1][count:]
 
 
 def run_rounds(
@@ -102,23 +120,33 @@ def run_rounds(
     """Measure one block of interleaved rounds; returns how many were completed.
 
     The first entrant is the reference: when it fails, RuntimeFailureError is raised. Any other
-    that fails keeps its reason in ``failure`` and leaves. No round is begun after the deadline.
+    that fails keeps its reason in ``failure`` and leaves. No turn is begun after the deadline, no
+    round that is expected to pass it, and one that is in progress when it comes is forgotten.
     """
     for entrant in entrants:
-        entrant.measurement.runs_ns.append([])
-        entrant.measurement.item_ns.append([])
+        entrant.begin_block()
+    done = 0
+    try:
+        _size_turns(entrants, deadline)
+        while done < rounds:
+            running = [entrant for entrant in entrants if not entrant.failure]
+            if deadline.left_s < sum(entrant.expected_s for entrant in running):
+                break
+            order.shuffle(running)
+            for entrant in running:
+                _attempt(entrant, entrant.take_turn, deadline, is_reference=entrant is entrants[0])
+            done += 1
+            advance()
+    except CutShortError:
+        for entrant in entrants:
+            entrant.keep_rounds(done)
+    return done
+
+
+def _size_turns(entrants: Sequence[Entrant], deadline: Deadline) -> None:
+    for entrant in entrants:
         if not entrant.runs and not entrant.failure:
             _attempt(entrant, entrant.size_turn, deadline, is_reference=entrant is entrants[0])
-    for done in range(rounds):
-        running = [entrant for entrant in entrants if not entrant.failure]
-        round_s = sum(entrant.expected_s for entrant in running)
-        if deadline.left_s < round_s:
-            return done
-        order.shuffle(running)
-        for entrant in running:
-            _attempt(entrant, entrant.take_turn, deadline, is_reference=entrant is entrants[0])
-        advance()
-    return rounds
 
 
 def _attempt(

@@ -6,16 +6,15 @@ its memory and its crash stay here. It knows no other candidate and compares not
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import gc
 import os
 import signal
 import sys
-import threading
 import time
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -27,24 +26,27 @@ from hasten.measure.protocol import (
     Measure,
     Open,
     Opened,
-    Peak,
-    PeakBytes,
     Predict,
     Predicted,
     Reply,
+    Request,
     Times,
     receive_request,
     send,
 )
 from hasten.runtimes import Arrays, get_runtime
+from hasten.runtimes.vendor import reported
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import ThreadPoolExecutor
 
     from hasten.graph import Signature
     from hasten.runtimes import Session
 
 __all__ = ["main"]
+
+T = TypeVar("T")
 
 #: Distinct feeds that are cycled through while measuring: real data, not one lucky sample.
 _FEEDS = 8
@@ -59,49 +61,30 @@ class Candidate:
         execution = request.execution
         self._signature = request.lowered.signature
         samples = Samples.load(Path(request.samples))
-        batch = self._signature.batch or execution.batch
-        self._feeds = _first_feeds(samples, self._signature, batch)
-        self._batch = batch
+        self._batch = self._signature.batch or execution.batch
+        self._feeds = _first_feeds(samples, self._signature, execution.batch)
         self._sessions = [
             runtime.open(request.lowered, execution) for _ in range(execution.instances)
         ]
-        for session in self._sessions:
-            session.run(self._feeds[0])
+        self._threads = _threads(len(self._sessions))
 
     def measure(self, runs: int, settle: int) -> Times:
         """Run on every instance at once."""
-        if len(self._sessions) == 1:
-            runs_ns, wall_ns = _timed_runs(self._sessions[0], self._feeds, runs, settle)
-            return Times(runs_ns, wall_ns / (runs * self._batch))
-        return self._measure_together(runs, settle)
-
-    def _measure_together(self, runs: int, settle: int) -> Times:
-        gate = threading.Barrier(len(self._sessions) + 1)
-        results: list[tuple[list[int], int]] = []
-        failures: list[HastenError] = []
-
-        def serve(session: Session) -> None:
-            try:
-                _timed_runs(session, self._feeds, 0, settle)
-                gate.wait()
-                results.append(_timed_runs(session, self._feeds, runs, 0))
-            except HastenError as failure:  # handed to the main thread, which raises it
-                failures.append(failure)
-                gate.abort()
-
-        threads = [threading.Thread(target=serve, args=[one]) for one in self._sessions]
-        for thread in threads:
-            thread.start()
-        with contextlib.suppress(threading.BrokenBarrierError):  # its cause is raised below
-            gate.wait()
+        self._on_every_session(lambda session: _run(session, self._feeds, settle))
         begin = time.perf_counter_ns()
-        for thread in threads:
-            thread.join()
+        runs_ns = self._on_every_session(lambda session: _run(session, self._feeds, runs))
         wall_ns = time.perf_counter_ns() - begin
-        if failures:
-            raise failures[0]
         items = runs * self._batch * len(self._sessions)
-        return Times([ns for runs_ns, _ in results for ns in runs_ns], wall_ns / items)
+        return Times([ns for one in runs_ns for ns in one], wall_ns / items, peak_memory_bytes())
+
+    def _on_every_session(self, work: Callable[[Session], T]) -> list[T]:
+        if not self._threads:
+            return [work(session) for session in self._sessions]
+        futures = [
+            thread.submit(work, session)
+            for thread, session in zip(self._threads, self._sessions, strict=True)
+        ]
+        return [future.result() for future in futures]
 
     def predict(self, request: Predict) -> str | None:
         """Run all samples and write the outputs; names a NaN or infinity among them."""
@@ -118,6 +101,18 @@ class Candidate:
         return first_nonfinite(joined)
 
 
+def _threads(count: int) -> list[ThreadPoolExecutor]:
+    """One thread a session; none where there is only one, which the main thread runs.
+
+    A session stays with its thread: OpenMP has a pool of threads for each that calls it.
+    """
+    if count == 1:
+        return []
+    from concurrent.futures import ThreadPoolExecutor  # slow to import, and seldom needed
+
+    return [ThreadPoolExecutor(1) for _ in range(count)]
+
+
 def _rows(value: np.ndarray, valid: int) -> np.ndarray:
     """Return the rows that count; bfloat16 as float32, for .npy files know no bfloat16."""
     rows = np.atleast_1d(value)[:valid]
@@ -125,36 +120,33 @@ def _rows(value: np.ndarray, valid: int) -> np.ndarray:
 
 
 def _first_feeds(samples: Samples, signature: Signature, batch: int) -> Sequence[Arrays]:
-    feeds = []
-    for feed, _ in samples.batches(signature, batch):
-        feeds.append(feed)
-        if len(feeds) == _FEEDS:
-            break
-    return feeds
+    if signature.batch is not None:
+        return [feed for feed, _ in islice(samples.batches(signature, batch), _FEEDS)]
+    # Where samples do not fill a batch they are repeated: a smaller one would time something else.
+    starts = range(0, len(samples), batch)[:_FEEDS]
+    around = [(start + np.arange(batch)) % len(samples) for start in starts]
+    return [samples.feed(signature, indices) for indices in around]
 
 
-def _timed_runs(
-    session: Session, feeds: Sequence[Arrays], runs: int, settle: int
-) -> tuple[list[int], int]:
-    for at in range(settle):
-        session.run(feeds[at % len(feeds)])
+def _run(session: Session, feeds: Sequence[Arrays], runs: int) -> list[int]:
     clock = time.perf_counter_ns
     times = [0] * runs
-    begin = clock()
     for at in range(runs):
         feed = feeds[at % len(feeds)]
         start = clock()
         session.run(feed)
         times[at] = clock() - start
-    return times, clock() - begin
+    return times
 
 
 def main() -> None:
     """Answer requests until the parent closes the pipe."""
-    _die_with_parent()
+    requests_fd, replies_fd, parent = map(int, sys.argv[1:])
+    _die_with(parent)
+    for pipe in (requests_fd, replies_fd):  # a child that outlives a crash would hide it
+        os.set_inheritable(pipe, False)
     gc.disable()  # a collection inside a timed run would be charged to the candidate
-    requests = os.fdopen(int(sys.argv[1]), "rb")
-    replies = os.fdopen(int(sys.argv[2]), "wb")
+    requests, replies = os.fdopen(requests_fd, "rb"), os.fdopen(replies_fd, "wb")
     candidate: Candidate | None = None
     while True:
         try:
@@ -162,37 +154,33 @@ def main() -> None:
         except EOFError:
             break
         try:
-            reply, candidate = _answer(request, candidate)
+            with reported("the worker process failed"):
+                reply, candidate = _answer(request, candidate)
         except HastenError as error:
             reply = Fail(str(error))
-        except MemoryError:
-            reply = Fail("ran out of memory")
         send(replies, reply)
     # Some runtimes crash while the interpreter takes them apart; there is nothing left to save.
     os._exit(0)
 
 
-def _answer(
-    request: Open | Measure | Predict | Peak, candidate: Candidate | None
-) -> tuple[Reply, Candidate | None]:
+def _answer(request: Request, candidate: Candidate | None) -> tuple[Reply, Candidate | None]:
     if isinstance(request, Open):
+        sys.path[:] = request.module_path
         begin = time.perf_counter_ns()
         candidate = Candidate(request)
-        return Opened(time.perf_counter_ns() - begin), candidate
-    if isinstance(request, Peak):
-        return PeakBytes(peak_memory_bytes()), candidate
+        return Opened(time.perf_counter_ns() - begin, peak_memory_bytes()), candidate
     if candidate is None:
         return Fail("nothing is open"), None
     if isinstance(request, Measure):
         return candidate.measure(request.runs, request.settle), candidate
-    return Predicted(candidate.predict(request)), candidate
+    return Predicted(candidate.predict(request), peak_memory_bytes()), candidate
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """Ask Linux to kill this process when its parent dies: a stopped worker reads no pipe."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:
+        if os.getppid() != parent:  # it died before the request was made
             os._exit(1)
 
 

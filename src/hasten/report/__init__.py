@@ -2,5 +2,14 @@
 
 from hasten.report.html import render_html
 from hasten.report.table import candidates_table, ledger_table, print_result, summary
+from hasten.report.timings import Timed, timings_table
 
-__all__ = ["candidates_table", "ledger_table", "print_result", "render_html", "summary"]
+__all__ = [
+    "Timed",
+    "candidates_table",
+    "ledger_table",
+    "print_result",
+    "render_html",
+    "summary",
+    "timings_table",
+]

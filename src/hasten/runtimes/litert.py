@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LiteRT"]
 
+_RUNNING = reported("litert could not run")
+
 
 class LiteRT:
     """The interpreter with its built-in XNNPACK delegate."""
@@ -42,7 +44,7 @@ class LiteRT:
 
             interpreter = Interpreter(model_path=lowered.path, num_threads=execution.threads)
             interpreter.allocate_tensors()
-        return LiteRTSession(interpreter, lowered)
+            return LiteRTSession(interpreter, lowered)
 
 
 class LiteRTSession:
@@ -55,7 +57,7 @@ class LiteRTSession:
         self._inputs = {
             spec.name: detail["index"] for spec, detail in zip(specs.inputs, details, strict=True)
         }
-        self._shapes = {
+        self._shapes: dict[str, tuple[int, ...]] = {
             spec.name: tuple(detail["shape"])
             for spec, detail in zip(specs.inputs, details, strict=True)
         }
@@ -67,23 +69,21 @@ class LiteRTSession:
     def run(self, feed: Arrays) -> Arrays:
         """Run once; outputs are copied out of the interpreter's arena."""
         interpreter = self._interpreter
-        with reported("litert could not run"):
-            self._resize(interpreter, feed)
+        with _RUNNING:
+            self._resize({name: feed[name].shape for name in self._inputs})
             for name, index in self._inputs.items():
                 interpreter.set_tensor(index, feed[name])
             interpreter.invoke()
             return {name: interpreter.get_tensor(at) for name, at in self._outputs.items()}
 
-    def _resize(self, interpreter: Interpreter, feed: Arrays) -> None:
-        changed = False
+    def _resize(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        if shapes == self._shapes:
+            return
+        self._shapes = {}  # until all is allocated anew, no feed fits
         for name, index in self._inputs.items():
-            shape = feed[name].shape
-            if shape != self._shapes[name]:
-                interpreter.resize_tensor_input(index, shape, strict=True)
-                self._shapes[name] = shape
-                changed = True
-        if changed:
-            interpreter.allocate_tensors()
+            self._interpreter.resize_tensor_input(index, shapes[name], strict=True)
+        self._interpreter.allocate_tensors()
+        self._shapes = shapes
 
     def close(self) -> None:
         """Drop the interpreter; it frees its arena with the last reference."""

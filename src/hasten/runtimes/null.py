@@ -90,7 +90,7 @@ class NullSession:
             os.kill(os.getpid(), signal.SIGSEGV)
         if self._fail == "hang_run":
             time.sleep(3600)
-        outputs = self._outputs(next(iter(feed.values())).shape[0])
+        outputs = self._outputs(next((x.shape[0] for x in feed.values() if x.ndim), 1))
         while time.perf_counter_ns() < until:
             pass
         return outputs

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxRuntime"]
 
+_RUNNING = reported("onnxruntime could not run")
+
 
 class OnnxRuntime:
     """Sessions never spin: an idle session that spins burns a core its neighbours need."""
@@ -65,7 +67,7 @@ class OnnxRuntimeSession:
 
     def run(self, feed: Arrays) -> Arrays:
         """Run once; all outputs, in the model's order."""
-        with reported("onnxruntime could not run"):
+        with _RUNNING:
             values = self._session.run(self._outputs, feed)
         return dict(zip(self._outputs, values, strict=True))
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenVino"]
 
+_RUNNING = reported("openvino could not run")
+
 _CAPABILITY_HINTS: dict[str, Hint] = {"FP32": "f32", "BF16": "bf16", "FP16": "f16"}
 
 
@@ -75,7 +77,7 @@ class OpenVinoSession:
 
     def run(self, feed: Arrays) -> Arrays:
         """Run once; all outputs, in the model's order, as arrays of their own."""
-        with reported("openvino could not run"):
+        with _RUNNING:
             values = self._request.infer(
                 [feed[name] for name in self._inputs], share_inputs=True, share_outputs=False
             )

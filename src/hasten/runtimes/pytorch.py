@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hasten.errors import RuntimeFailureError
-from hasten.graph import TorchSource
+from hasten.graph import TorchSource, import_object, open_exported_program
 from hasten.runtimes.runtime import Arrays, Execution, Lowered, Probe
 from hasten.runtimes.vendor import find, reported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable
+
+    import numpy as np
+    import torch
 
     from hasten.graph import Model
 
 __all__ = ["PyTorch"]
+
+_RUNNING = reported("pytorch could not run")
+
+#: torch.export.load keeps what it is at in a global.
+_LOADING = threading.Lock()
 
 
 class PyTorch:
@@ -57,22 +66,22 @@ class PyTorch:
             import torch
 
             torch.set_num_threads(execution.threads)
-            module: Callable[..., Any] = _load(source)
-            if self.compiled:
-                import torch._inductor.config as inductor
+            with _LOADING:
+                module = _load(source)
+            weights = [*module.parameters(), *module.buffers()]
+            if not self.compiled:
+                return PyTorchSession(module, source, weights)
+            import torch._inductor.config as inductor
 
-                inductor.freezing = True
-                module = torch.compile(module)
-        return PyTorchSession(module, source)
+            inductor.freezing = True
+            return PyTorchSession(torch.compile(module), source, weights)
 
 
-def _load(source: TorchSource) -> Callable[..., Any]:
+def _load(source: TorchSource) -> torch.nn.Module:
     import torch
 
     if source.location.endswith(".pt2"):
-        return torch.export.load(source.location).module()
-    from hasten.graph.object_path import import_object
-
+        return open_exported_program(Path(source.location)).module()
     module = import_object(source.location, where="model")()
     if not isinstance(module, torch.nn.Module):
         raise RuntimeFailureError(f"{source.location} returned no torch.nn.Module")
@@ -80,29 +89,53 @@ def _load(source: TorchSource) -> Callable[..., Any]:
 
 
 class PyTorchSession:
-    """A module called in inference mode, NumPy in and NumPy out."""
+    """A module called in inference mode, NumPy in and NumPy out.
 
-    def __init__(self, module: Callable[..., Any], source: TorchSource) -> None:
+    Inputs are shared with the caller's arrays, unless these are read-only or the first run shows
+    that the module changes them. Outputs are the caller's own.
+    """
+
+    def __init__(
+        self, module: Callable[..., Any], source: TorchSource, weights: Iterable[torch.Tensor]
+    ) -> None:
         self._module = module
         self._source = source
+        self._weights = frozenset(map(_storage, weights))
+        self._copies_inputs = True
 
     def run(self, feed: Arrays) -> Arrays:
-        """Run once; inputs are shared with the caller's arrays where they are writable."""
-        with reported("pytorch could not run"):
+        """Run once; all outputs, in the model's order."""
+        with _RUNNING:
             import torch
 
-            arguments = [torch.from_numpy(feed[name]) for name in self._source.inputs]
+            arguments = [self._argument(feed[name]) for name in self._source.inputs]
             with torch.inference_mode():
                 result = self._module(*arguments)
-            values = _flat(result)
-            return {
-                name: value.numpy()
-                for name, value in zip(self._source.outputs, values, strict=True)
-            }
+            if self._copies_inputs:
+                self._copies_inputs = any(argument._version for argument in arguments)
+            inputs = set(map(_storage, arguments))
+            values = zip(self._source.outputs, _flat(result), strict=True)
+            return {name: self._owned(value, inputs) for name, value in values}
+
+    def _argument(self, array: np.ndarray) -> torch.Tensor:
+        import torch
+
+        shared = array.flags.writeable and not self._copies_inputs
+        return torch.from_numpy(array) if shared else torch.tensor(array)
+
+    def _owned(self, value: torch.Tensor, inputs: set[int]) -> np.ndarray:
+        """An output as an array, copied where it is part of an input or of a weight."""
+        if (at := _storage(value)) in inputs or at in self._weights:
+            value = value.clone()
+        return value.detach().contiguous().numpy()
 
     def close(self) -> None:
         """Drop the module."""
         del self._module
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _flat(result: Any) -> list[Any]:  # whatever the user's forward returns

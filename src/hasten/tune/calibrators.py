@@ -14,7 +14,7 @@ from hasten.progress import Progress
 from hasten.runtimes import Arrays, Execution, get_runtime
 from hasten.tune.build import Builder
 
-__all__ = ["rank_calibrators"]
+__all__ = ["rank_calibrators", "with_calibrator"]
 
 _BATCH = 8
 

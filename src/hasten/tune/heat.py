@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hasten.errors import HastenError, RuntimeFailureError
 from hasten.measure.clock import Deadline
+from hasten.measure.patience import CutShortError, patiently
 from hasten.measure.process import Worker
 from hasten.measure.rounds import Entrant, Measurement, Target, run_rounds
 from hasten.measure.statistics import Interval, speedup
@@ -19,8 +20,8 @@ from hasten.tune.candidate import Contestant
 
 __all__ = ["Heats", "Result"]
 
-#: Workers alive at once, the reference included: bounds the memory of the whole race.
-_LANES = 6
+#: Workers alive at once beside the reference: bounds the memory of the whole race.
+_LANES = 7
 #: Opening may take this long, and for a runtime known to be slow, so many times its usual time.
 _OPEN_LIMIT_S = 60.0
 _SLOW_OPEN_FACTOR = 3.0
@@ -56,19 +57,26 @@ class Heats:
     ) -> None:
         """Measure them a few at a time and set each one's speedup over the reference.
 
-        Those not begun when the deadline comes are dropped, with that reason.
+        One reference process runs beside all of them. Those whose turn does not come before the
+        deadline are dropped, with that reason.
         """
-        lanes = _LANES - 1
-        for first in range(0, len(contestants), lanes):
-            group = contestants[first : first + lanes]
-            if deadline.passed:
-                for contestant in group:
-                    contestant.drop("lost", "not raced: the time was up")
-                continue
-            result = self.heat(group, rounds, deadline=deadline)
-            for contestant in result.measured:
-                contestant.speedup = result.speedup(contestant)
-            advance(len(group))
+        runners = [contestant for contestant in contestants if contestant.racing]
+        if not runners:
+            return
+        with Worker(self.scratch) as worker:
+            reference = Entrant(worker)
+            with suppress(CutShortError):
+                self._open(self.reference, reference, deadline)
+            for first in range(0, len(runners), _LANES):
+                group = runners[first : first + _LANES]
+                result = Result(self.target, Measurement(), {one: Measurement() for one in group})
+                reference.measurement = result.reference
+                if not deadline.passed:
+                    self._block(reference, result, rounds, deadline, ignore)
+                self._conclude(result)
+                for contestant in result.measured:
+                    contestant.speedup = result.speedup(contestant)
+                advance(len(group))
 
     def heat(
         self,
@@ -82,67 +90,73 @@ class Heats:
         """Measure these side by side; each block has fresh worker processes.
 
         A contestant that fails is dropped with its reason. Raises RuntimeFailureError when the
-        reference fails, or when there was no time for a single round.
+        reference fails. There may have been no time for any round: then nothing is measured.
         """
         deadline = deadline or self.deadline
-        result = Result(self.target, Measurement())
-        for contestant in contestants:
-            result.measured[contestant] = Measurement()
-        for block in range(blocks):
-            if block and deadline.passed:
+        result = Result(self.target, Measurement(), {one: Measurement() for one in contestants})
+        for _ in range(blocks):
+            if deadline.passed:
                 break
-            self._block(contestants, result, rounds, deadline, advance)
-        if not result.reference.measured_rounds:
-            raise RuntimeFailureError("there was no time to measure the reference")
-        for contestant in contestants:
-            found = result.measured[contestant]
-            failed = contestant.status == "failed"
-            if failed or not found.measured_rounds:
-                del result.measured[contestant]
-                if not failed:
-                    contestant.drop("lost", "not raced: the time was up")
-            _keep(contestant, found)
-        _keep(self.reference, result.reference)
+            with Worker(self.scratch) as worker:
+                reference = Entrant(worker, result.reference)
+                with suppress(CutShortError):
+                    self._open(self.reference, reference, deadline)
+                    self._block(reference, result, rounds, deadline, advance)
+        self._conclude(result)
         return result
 
     def _block(
         self,
-        contestants: Sequence[Contestant],
+        reference: Entrant,
         result: Result,
         rounds: int,
         deadline: Deadline,
         advance: Advance,
     ) -> None:
-        runners = [one for one in contestants if one.status != "failed"]
+        """Run one block of rounds with new workers for all but the reference."""
+        runners = [one for one in result.measured if one.status != "failed"]
         with ExitStack() as stack:
             # All start at once, so that they import side by side; nothing is timed yet.
-            workers = [stack.enter_context(Worker(self.scratch)) for _ in range(len(runners) + 1)]
-            entrants = [Entrant(workers[0], result.reference)]
-            self._open(self.reference, entrants[0], deadline)
-            entrants += [
-                Entrant(worker, result.measured[contestant])
-                for worker, contestant in zip(workers[1:], runners, strict=True)
+            entrants = [
+                Entrant(stack.enter_context(Worker(self.scratch)), result.measured[one])
+                for one in runners
             ]
-            for contestant, entrant in zip(runners, entrants[1:], strict=True):
+            for contestant, entrant in zip(runners, entrants, strict=True):
                 try:
                     self._open(contestant, entrant, deadline)
+                except CutShortError:
+                    return
                 except HastenError as error:
                     entrant.failure = str(error)
-            run_rounds(entrants, rounds, self.order, deadline, lambda: advance(1))
-            for contestant, entrant in zip(runners, entrants[1:], strict=True):
+            run_rounds([reference, *entrants], rounds, self.order, deadline, lambda: advance(1))
+            for contestant, entrant in zip(runners, entrants, strict=True):
                 if entrant.failure:
                     contestant.drop("failed", entrant.failure)
-            for entrant in entrants:
+            for entrant in (reference, *entrants):
                 _note_peak(entrant)
 
+    def _conclude(self, result: Result) -> None:
+        """Add what was measured to what is known; drop those that failed or had no turn."""
+        _keep(self.reference, result.reference)
+        for contestant, found in list(result.measured.items()):
+            _keep(contestant, found)
+            if contestant.status == "failed" or not found.measured_rounds:
+                del result.measured[contestant]
+                if contestant.racing and contestant.speedup is None:
+                    contestant.drop("lost", "not raced: the time was up")
+
     def _open(self, contestant: Contestant, entrant: Entrant, deadline: Deadline) -> None:
-        candidate = contestant.candidate
-        if contestant.lowered is None:
+        """Compile in the entrant's worker; raises CutShortError when the deadline comes first."""
+        candidate, lowered = contestant.candidate, contestant.lowered
+        if lowered is None:
             raise RuntimeFailureError(contestant.reason)
         usual_s = get_runtime(candidate.runtime).open_s
-        limit_s = min(max(_OPEN_LIMIT_S, _SLOW_OPEN_FACTOR * usual_s), max(1.0, deadline.left_s))
-        opened = entrant.worker.open(
-            candidate.runtime, contestant.lowered, candidate.execution, self.samples, limit_s
+        opened = patiently(
+            lambda limit_s: entrant.worker.open(
+                candidate.runtime, lowered, candidate.execution, self.samples, limit_s
+            ),
+            max(_OPEN_LIMIT_S, _SLOW_OPEN_FACTOR * usual_s),
+            deadline,
         )
         entrant.measurement.open_ns = opened.open_ns
 

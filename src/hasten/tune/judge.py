@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from hasten.data import Metric, Samples, Score
-from hasten.errors import DataError, RuntimeFailureError
+from hasten.errors import DataError, OptionError, RuntimeFailureError
 from hasten.measure.clock import Deadline
+from hasten.measure.patience import CutShortError, patiently
 from hasten.measure.process import Worker
 from hasten.tune.budget import Budget
 from hasten.tune.candidate import Contestant
@@ -19,11 +21,15 @@ __all__ = ["AGREE_SHARE", "Judge"]
 
 #: A model without steps answers alike in batches, so these may be large.
 _PLAIN_BATCH = 16
-_OPEN_LIMIT_S = 120.0
+_OPEN_LIMIT_S = 240.0
+_PREDICT_LIMIT_S = 3600.0
 #: Two runtimes on the same file are said to agree when this share of predictions is the same.
 AGREE_SHARE = 0.995
 #: Differences of two shares carry rounding: a drop of exactly what is allowed is allowed.
 _ROUNDING = 1e-9
+#: Beyond this many times the allowed drop, and this much above it, a graph is given up.
+_HOPELESS = 4.0
+_HOPELESS_MARGIN = 0.02
 
 
 @dataclass(eq=False)
@@ -45,19 +51,32 @@ class Judge:
 
         Raises RuntimeFailureError or DataError: without it there is nothing to judge by.
         """
-        outputs = self._outputs(reference)
+        try:
+            outputs = self._outputs(reference)
+        except CutShortError:
+            raise OptionError(
+                expected="time to judge the reference",
+                got="too little",
+                where="--time",
+                hint="give more, such as --time 10m",
+            ) from None
         self.reference_outputs = outputs
         reference.score = self.metric.evaluate(outputs, self.validation.labels, outputs)
         self.reference_score = reference.score
 
     def judge(self, contestant: Contestant) -> bool:
         """Evaluate a contestant; drops it and returns False when it fails or loses too much."""
+        if self._refuse_hopeless(contestant):
+            return False
         known = self._known.get(_same_answers(contestant))
         if known is not None:
             contestant.score, contestant.predictions = known.score, known.predictions
         else:
             try:
                 outputs = self._outputs(contestant)
+            except CutShortError:
+                contestant.drop("lost", "not judged: the time was up")
+                return False
             except (RuntimeFailureError, DataError) as error:
                 contestant.drop("failed", str(error))
                 return False
@@ -65,6 +84,24 @@ class Judge:
             contestant.score = self.metric.evaluate(outputs, labels, self.reference_outputs)
             self._known[_same_answers(contestant)] = contestant
         return self._within_budget(contestant)
+
+    def is_hopeless(self, contestant: Contestant) -> bool:
+        """Whether it loses so much that neither rounding nor other ranges can make up for it."""
+        lost = self.drop_of(contestant)
+        allowed = self.budget.max_drop
+        return lost is not None and lost > max(_HOPELESS * allowed, allowed + _HOPELESS_MARGIN)
+
+    def _refuse_hopeless(self, contestant: Contestant) -> bool:
+        """Drop it unjudged where the same graph has proven hopeless in another runtime."""
+        for known in self._known.values():
+            if known.candidate.steps == contestant.candidate.steps and self.is_hopeless(known):
+                contestant.drop(
+                    "over_budget",
+                    f"not judged: the same graph loses {self.drop_of(known):.4f} of"
+                    f" {self.metric.name} in {known.candidate.runtime}",
+                )
+                return True
+        return False
 
     def _within_budget(self, contestant: Contestant) -> bool:
         lost = self.drop_of(contestant)
@@ -102,12 +139,21 @@ class Judge:
         candidate, lowered = contestant.candidate, contestant.lowered
         if lowered is None:
             raise RuntimeFailureError(contestant.reason)
-        out = self.scratch / f"outputs-{id(contestant):x}"
+        out = Path(tempfile.mkdtemp(dir=self.scratch, prefix="outputs-")) / "of"
         batch = candidate.execution.batch if candidate.steps else _PLAIN_BATCH
         with Worker(self.scratch) as worker:
-            limit_s = min(_OPEN_LIMIT_S, max(1.0, self.deadline.left_s))
-            worker.open(candidate.runtime, lowered, candidate.execution, self.folder, limit_s)
-            problem = worker.predict(self.folder, out, batch, max(1.0, self.deadline.left_s))
+            patiently(
+                lambda limit_s: worker.open(
+                    candidate.runtime, lowered, candidate.execution, self.folder, limit_s
+                ),
+                _OPEN_LIMIT_S,
+                self.deadline,
+            )
+            problem = patiently(
+                lambda limit_s: worker.predict(self.folder, out, batch, limit_s),
+                _PREDICT_LIMIT_S,
+                self.deadline,
+            )
         if problem is not None:
             raise DataError(expected="finite outputs", got=problem, where=contestant.label)
         specs = lowered.signature.outputs

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from hasten.bundle.manifest import LedgerEntry
 from hasten.compress import Context, StaticInt8, StepConfig
+from hasten.compress.calibration import CALIBRATORS
 from hasten.data import Metric, Samples
 from hasten.errors import OptionError
 from hasten.graph import Model
@@ -26,7 +29,7 @@ from hasten.tune.judge import Judge
 from hasten.tune.ledger import write_ledger
 from hasten.tune.plan import Plan, make_plan
 from hasten.tune.race import Pace, Race
-from hasten.tune.space import Space, check_threads, default_runtimes, step_chains
+from hasten.tune.space import Space, check_threads, default_runtimes, home_runtime, step_chains
 
 __all__ = ["Settings", "optimize"]
 
@@ -126,7 +129,7 @@ class _Field:
     builder: Builder
     settings: Settings
     progress: Progress
-    _held_back: list[Contestant] = field(default_factory=list)
+    _held_back: dict[Candidate, Contestant] = field(default_factory=dict)
 
     @property
     def reference(self) -> Candidate:
@@ -137,11 +140,7 @@ class _Field:
         return Candidate((), runtime, Execution(threads, 1, batch, self._hint(runtime)))
 
     def _home(self) -> str:
-        if self.settings.runtimes == ("null",):
-            return "null"
-        if self.model.torch is not None and get_runtime("pytorch").probe().available:
-            return "pytorch"
-        return "litert" if self.model.format == "tflite" else "onnxruntime"
+        return "null" if self.settings.runtimes == ("null",) else home_runtime(self.model)
 
     def _hint(self, runtime: str) -> Hint:
         return get_runtime(runtime).probe().hints[0]
@@ -155,9 +154,8 @@ class _Field:
         made = []
         with self.progress.stage("building", len(candidates)) as advance:
             for candidate in candidates:
-                contestant = self.builder.contestant(candidate)
-                self._hold_back(contestant, ranked)
-                made.append(contestant)
+                held_back = self._held_back_for(candidate, ranked)
+                made.append(held_back or self.builder.contestant(candidate))
                 advance(1)
         return [*self._missing_runtimes(), *made]
 
@@ -196,41 +194,36 @@ class _Field:
             missing.append(contestant)
         return missing
 
-    def _hold_back(self, contestant: Contestant, ranked: dict[str, float]) -> None:
+    def _held_back_for(self, candidate: Candidate, ranked: dict[str, float]) -> Contestant | None:
         """All calibrators but the best one wait: they differ in accuracy, never in speed."""
-        step = _static_int8(contestant)
-        if not ranked or step is None or not contestant.racing:
-            return
-        best = next(iter(ranked))
-        if step.calibrator != best:
-            contestant.drop(
-                "lost",
-                f"not raced: its ranges keep {ranked[step.calibrator]:.1f} dB of the calibration"
-                f" outputs, those of {best} keep {ranked[best]:.1f} dB",
-            )
-            self._held_back.append(contestant)
+        step = _static_int8(candidate)
+        best = next(iter(ranked), None)
+        if step is None or best is None or step.calibrator == best:
+            return None
+        contestant = Contestant(candidate)
+        contestant.drop(
+            "lost",
+            f"not raced: its ranges keep {ranked[step.calibrator]:.1f} dB of the calibration"
+            f" outputs, those of {best} keep {ranked[best]:.1f} dB",
+        )
+        self._held_back[candidate] = contestant
+        return contestant
 
     def alternates(self, dropped: Contestant) -> list[Contestant]:
         """The same plan with the other calibrators, for one that lost too much accuracy."""
-        step = _static_int8(dropped)
-        if step is None:
-            return []
-        twins = {
-            with_calibrator(dropped.candidate.steps, other.calibrator)
-            for other in map(_static_int8, self._held_back)
-            if other is not None
-        }
-        found = [
-            contestant
-            for contestant in self._held_back
-            if contestant.candidate.steps in twins
-            and contestant.candidate.runtime == dropped.candidate.runtime
-            and contestant.candidate.execution == dropped.candidate.execution
-        ]
-        self._held_back = [c for c in self._held_back if c not in found]
-        return found
+        found = []
+        for name in CALIBRATORS:
+            steps = with_calibrator(dropped.candidate.steps, name)
+            twin = msgspec.structs.replace(dropped.candidate, steps=steps)
+            contestant = self._held_back.pop(twin, None)
+            if contestant is not None:
+                made = self.builder.contestant(twin)
+                contestant.model, contestant.lowered = made.model, made.lowered
+                contestant.status, contestant.reason = made.status, made.reason
+                found.append(contestant)
+        return [contestant for contestant in found if contestant.racing]
 
 
-def _static_int8(contestant: Contestant) -> StaticInt8 | None:
-    steps = contestant.candidate.steps
-    return steps[-1] if steps and isinstance(steps[-1], StaticInt8) else None
+def _static_int8(candidate: Candidate) -> StaticInt8 | None:
+    step = candidate.steps[-1] if candidate.steps else None
+    return step if isinstance(step, StaticInt8) else None

@@ -22,7 +22,7 @@ from hasten.tune.candidate import Contestant
 from hasten.tune.judge import Judge
 from hasten.tune.race import Outcome
 
-__all__ = ["Plan", "evidence_of"]
+__all__ = ["Plan", "evidence_of", "make_plan"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from hasten.errors import RuntimeFailureError
+from hasten.errors import OptionError, RuntimeFailureError
 from hasten.measure.clock import Deadline
 from hasten.measure.statistics import Interval, verdict
 from hasten.progress import Progress, ignore
@@ -30,11 +30,16 @@ class Pace:
 
     screen_rounds: int = 4
     halving_rounds: int = 8
-    final_rounds: int = 8
-    final_blocks: int = 3
+    final_rounds: int = 6
+    final_blocks: int = 4
     finalists: int = 4
-    #: A plan this many times behind the leader is not tried with other threads or batches.
+    #: Shares of the time after which screening, and judging, make way for what follows.
+    screen_share: float = 0.55
+    judge_share: float = 0.7
+    #: A plan this many times behind the leader is not tried with other threads or batches;
+    #: nor, this many times behind, with another precision, which may gain more.
     hopeless: float = 2.0
+    hopeless_precision: float = 4.0
 
 
 @dataclass(eq=False)
@@ -67,9 +72,12 @@ class Race:
         Raises RuntimeFailureError when the reference cannot be measured, and KeyboardInterrupt
         when it comes before anything was.
         """
+        left_s = self.deadline.left_s
+        screen_until = self.deadline.earlier_by(left_s * (1 - self.pace.screen_share))
+        judge_until = self.deadline.earlier_by(left_s * (1 - self.pace.judge_share))
         try:
-            self._screen()
-            finalists = self._finalists()
+            self._screen(screen_until)
+            finalists = self._finalists(judge_until)
             if finalists:
                 return self._confirm(finalists)
         except KeyboardInterrupt:
@@ -78,10 +86,9 @@ class Race:
             self.notes.append("interrupted: the best so far was taken, without confirmation")
         return self._unconfirmed()
 
-    def _screen(self) -> None:
+    def _screen(self, until: Deadline) -> None:
         """Measure each plan with its first execution, then the promising ones with the others."""
         self._refuse_slow_openers()
-        until = self.deadline.within(0.5)
         seen: set[object] = set()
         first: list[Contestant] = []
         rest: list[Contestant] = []
@@ -127,12 +134,10 @@ class Race:
                 self._try_alternates(fastest)
 
     def _try_alternates(self, dropped: Contestant) -> None:
-        """Other calibrators get their turn when the first choice lost too much accuracy."""
-        if dropped.status != "over_budget":
+        """Other calibrators get their turn when the first choice lost a little too much."""
+        if dropped.status != "over_budget" or self.judge.is_hopeless(dropped):
             return
-        revived = self.alternates(dropped)
-        for contestant in revived:
-            contestant.reason = ""
+        revived = [one for one in self.alternates(dropped) if self.judge.judge(one)]
         self.heats.screen(revived, self.pace.screen_rounds, self.deadline, ignore)
 
     def _drop_hopeless(
@@ -151,7 +156,9 @@ class Race:
                 contestant.drop(pioneer.status, f"as {pioneer.label}: {pioneer.reason}")
                 continue
             behind = _median(leader) / max(_median(pioneer), 1e-9) if leader else 1.0
-            if behind > self.pace.hopeless:
+            same_precision = contestant.candidate.execution.hint == pioneer.candidate.execution.hint
+            pace = self.pace
+            if behind > (pace.hopeless if same_precision else pace.hopeless_precision):
                 contestant.drop(
                     "lost",
                     f"not raced: with {pioneer.candidate.execution} it is {behind:.1f}x behind"
@@ -161,20 +168,24 @@ class Race:
                 hopeful.append(contestant)
         return hopeful
 
-    def _finalists(self) -> list[Contestant]:
+    def _finalists(self, until: Deadline) -> list[Contestant]:
         """Drop all behind the leader, judge the rest, and halve until a handful is left."""
         while True:
-            contenders = self._contenders()
-            for contestant in contenders:
-                if contestant.score is None and not self.judge.judge(contestant):
+            unjudged = [one for one in self._contenders() if one.score is None]
+            for contestant in unjudged:
+                if until.passed:
+                    contestant.drop("lost", "not judged: the time was up")
+                elif not self.judge.judge(contestant):
                     self._try_alternates(contestant)
-            if any(not c.racing for c in contenders) or len(self._contenders()) > len(contenders):
+            if unjudged:
                 continue
-            if len(contenders) <= self.pace.finalists or self.deadline.within(0.6).passed:
-                return sorted(contenders, key=_median, reverse=True)[: self.pace.finalists]
+            contenders = self._contenders()
+            if len(contenders) <= self.pace.finalists or until.passed:
+                return contenders[: self.pace.finalists]
             self._halve(contenders)
 
     def _contenders(self) -> list[Contestant]:
+        """Return those not behind the leader, the fastest first; the others are out."""
         leader = self._leader()
         if leader is None or leader.speedup is None:
             return []
@@ -184,7 +195,7 @@ class Race:
                 contestant.drop(
                     "lost", f"behind the leader: {found} against {leader.speedup} ({leader.label})"
                 )
-        return self._measured()
+        return sorted(self._measured(), key=_median, reverse=True)
 
     def _halve(self, contenders: Sequence[Contestant]) -> None:
         with self.progress.stage("halving", len(contenders)) as advance:
@@ -230,6 +241,13 @@ class Race:
     def _unconfirmed(self) -> Outcome:
         """Choose among what was measured and judged, when there was no time for more."""
         judged = [contestant for contestant in self._measured() if contestant.score is not None]
+        if not self.reference.measurement.measured_rounds:
+            raise OptionError(
+                expected="time to measure the reference",
+                got="none left after preparing",
+                where="--time",
+                hint="give more, such as --time 10m",
+            )
         if not judged:
             return self._keep_reference("nothing else was measured and within the budget")
         return self._decide(max(judged, key=_median), judged, None)
@@ -263,9 +281,8 @@ class Race:
 
 
 def _plan(contestant: Contestant) -> tuple[object, ...]:
-    """What stays the same when only threads, instances and batch change."""
-    candidate = contestant.candidate
-    return (candidate.steps, candidate.runtime, candidate.execution.hint)
+    """What stays the same when only the execution changes."""
+    return (contestant.candidate.steps, contestant.candidate.runtime)
 
 
 def _median(contestant: Contestant) -> float:

@@ -10,10 +10,18 @@ import msgspec
 from hasten.compress import DynamicInt8, FoldInput, StaticInt8, StepConfig, WeightInt8
 from hasten.compress.static_int8 import Calibrator
 from hasten.errors import OptionError
+from hasten.graph import Model
 from hasten.measure.rounds import Target
 from hasten.runtimes import RUNTIMES, Execution, Probe, get_runtime
 
-__all__ = ["Space", "default_runtimes", "step_chains", "thread_counts"]
+__all__ = [
+    "Space",
+    "check_threads",
+    "default_runtimes",
+    "home_runtime",
+    "step_chains",
+    "thread_counts",
+]
 
 #: Raced only when named: it measures the measurer.
 _ONLY_BY_NAME = frozenset({"null"})
@@ -76,6 +84,13 @@ def default_runtimes(asked: Sequence[str]) -> list[str]:
     for name in asked:
         get_runtime(name)
     return list(dict.fromkeys(asked)) or [name for name in RUNTIMES if name not in _ONLY_BY_NAME]
+
+
+def home_runtime(model: Model) -> str:
+    """Return the runtime a user of this model has today: it is the reference."""
+    if model.torch is not None and get_runtime("pytorch").probe().available:
+        return "pytorch"
+    return "litert" if model.format == "tflite" else "onnxruntime"
 
 
 def step_chains(*, foldable: bool) -> list[tuple[StepConfig, ...]]:

@@ -1,0 +1,67 @@
+"""The command line: one table of verbs, each imported only when called."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from hasten.errors import HastenError
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+__all__ = ["main"]
+
+#: Each verb, where it is, and its line in the help. To add one, write its file and a line here.
+VERBS = {
+    "optimize": "Turn a model and its data into the fastest version that keeps its accuracy.",
+    "bench": "Time one model, bundle or runtime.",
+    "compare": "Time two in pairs, and say which is faster.",
+    "demo": "The main job on real data: defects in photographs of solar cells.",
+}
+
+_DONE, _UNMET, _BAD_INPUT, _INTERRUPTED = 0, 1, 2, 130
+
+
+def _app() -> App:
+    from cyclopts import App
+
+    app = App(
+        name="hasten",
+        help="Make a trained model fast where it runs, and prove it by measuring.",
+        version=_version,
+        help_format="plaintext",
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+    )
+    for verb, line in VERBS.items():
+        app.command(f"hasten.cli.{verb}:{verb}", name=verb, help=line)
+    return app
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("hasten")
+
+
+def main() -> None:
+    """Run a verb; exit 0 when done, 1 when a goal is unmet, 2 on bad input, 130 on Ctrl-C."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `hasten ... | head` is no error
+    from cyclopts import CycloptsError
+
+    try:
+        status = _app()()
+    except (HastenError, CycloptsError) as error:
+        _fail(" ".join(str(error).split()), _BAD_INPUT)
+    except KeyboardInterrupt:
+        _fail("interrupted before anything was measured; nothing was written", _INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else _DONE)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    sys.stderr.write(f"hasten: {message}\n")
+    sys.exit(status)

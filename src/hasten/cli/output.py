@@ -1,0 +1,35 @@
+"""What a verb leaves on stdout: tables for people, one JSON document for programs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from hasten.bundle import Manifest
+
+__all__ = ["print_json", "print_manifest"]
+
+
+def print_json(document: Any) -> None:
+    """Write one JSON document."""
+    encoded = msgspec.json.format(msgspec.json.encode(document), indent=2)
+    sys.stdout.write(encoded.decode() + "\n")
+
+
+def print_manifest(manifest: Manifest, path: Path, *, as_json: bool) -> int:
+    """Print what ``optimize`` found; returns the exit status, 1 where a goal is unmet."""
+    if as_json:
+        print_json(manifest)
+    else:
+        from rich.console import Console
+
+        from hasten.report import print_result
+
+        console = Console()
+        print_result(manifest, console)
+        console.print(f"\nbundle  {path}\nreport  {path / 'report.html'}", highlight=False)
+    return 1 if manifest.evidence.unmet else 0

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from hasten.measure.memory import peak_memory_bytes
+
+_PRINT_PEAK = """
+from hasten.measure.memory import peak_memory_bytes
+before = peak_memory_bytes()
+block = bytearray(64 * 2**20)
+held = peak_memory_bytes()
+del block
+print(before, held, peak_memory_bytes())
+"""
+
+
+def peaks_of_a_child() -> list[int]:
+    run = [sys.executable, "-c", _PRINT_PEAK]
+    return [int(word) for word in subprocess.check_output(run, text=True).split()]
+
+
+def test_the_peak_grows_by_what_is_held_and_stays_when_it_is_freed() -> None:
+    before, held, after = peaks_of_a_child()
+    assert 60 * 2**20 < held - before < 80 * 2**20
+    assert after > held - 2**20  # the kernel counts in batches
+
+
+def test_a_child_does_not_start_with_the_peak_of_its_parent() -> None:
+    block = bytearray(300 * 2**20)
+    assert peak_memory_bytes() > len(block)
+    assert peaks_of_a_child()[0] < 100 * 2**20

@@ -1,0 +1,223 @@
+"""Weight-only int8: a quarter of the bytes, answers within the rounding of the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from onnx import helper, numpy_helper
+
+from hasten.compress import Context, StaticInt8, WeightInt8, apply_step
+from hasten.compress.weight_int8 import quantize_weight
+from hasten.data import Samples
+from hasten.errors import RefusedError
+from hasten.graph import AppliedStep, Model, model_from_proto
+from hasten.runtimes import Execution, get_runtime
+from onnx_models import branching, model, run, value, weight
+
+
+def product(kind: str = "MatMul", *shape: int, **attributes: int) -> Model:
+    """x[n,64] times a weight; for a stack of weights, a stack of x."""
+    shape = shape or (64, 32)
+    stack = shape[:-2]
+    nodes = [helper.make_node(kind, ["x", "w"], ["y"], **attributes)]
+    inputs, outputs = [value("x", [*stack, "n", 64])], [value("y", [*stack, "n", None])]
+    return model_from_proto(model(nodes, inputs, outputs, [weight("w", *shape)]), kind)
+
+
+def convolution(kind: str = "Conv", *shape: int) -> Model:
+    nodes = [helper.make_node(kind, ["x", "w"], ["y"])]
+    inputs, outputs = [value("x", ["n", 16, 8, 8])], [value("y", ["n", None, None, None])]
+    return model_from_proto(model(nodes, inputs, outputs, [weight("w", *shape)]), kind)
+
+
+def compressed(found: Model, folder: Path) -> Model:
+    return apply_step(found, WeightInt8(), Context(folder))
+
+
+def feed(found: Model) -> dict[str, np.ndarray]:
+    shape = [4 if dim is None else dim for dim in found.signature.inputs[0].shape]
+    return {"x": np.random.default_rng(1).normal(size=shape).astype(np.float32)}
+
+
+def sqnr_db(want: np.ndarray, got: np.ndarray) -> float:
+    return float(10 * np.log10(np.square(want).sum() / np.square(want - got).sum()))
+
+
+def held(found: Model, name: str) -> np.ndarray:
+    (tensor,) = [one for one in found.graph.graph.initializer if one.name == name]
+    return numpy_helper.to_array(tensor)
+
+
+def reason(found: Model, folder: Path) -> str:
+    with pytest.raises(RefusedError) as refused:
+        compressed(found, folder)
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+weights = st.integers(1, 3).flatmap(
+    lambda rank: st.tuples(
+        arrays.arrays(
+            np.float32,
+            arrays.array_shapes(min_dims=rank, max_dims=rank, max_side=6),
+            elements=st.floats(-(2.0**100), 2.0**100, width=32),
+        ),
+        st.integers(0, rank - 1),
+    )
+)
+
+
+@given(case=weights)
+def test_a_weight_moves_by_at_most_half_of_its_scale(case: tuple[np.ndarray, int]) -> None:
+    array, axis = case
+    quantized, scale = quantize_weight(array, axis)
+    shape = [-1 if at == axis else 1 for at in range(array.ndim)]
+    steps = scale.astype(np.float64).reshape(shape)
+    assert scale.shape == (array.shape[axis],)
+    assert np.all(np.abs(quantized * steps - array) <= steps * (0.5 + 1e-4))
+
+
+@given(case=weights)
+def test_the_zero_point_is_zero_and_both_ends_are_used_alike(case: tuple[np.ndarray, int]) -> None:
+    array, axis = case
+    quantized, _ = quantize_weight(array, axis)
+    mirrored, _ = quantize_weight(-array, axis)
+    np.testing.assert_array_equal(mirrored, -quantized)
+    assert np.all(quantized[array == 0] == 0)
+
+
+@pytest.mark.parametrize(
+    ("found", "scales"),
+    [
+        (product("MatMul", 64, 32), 32),
+        (product("Gemm", 64, 32), 32),
+        (product("Gemm", 32, 64, transB=1), 32),
+        (product("MatMul", 5, 64, 32), 32),
+        (convolution("Conv", 12, 16, 3, 3), 12),
+        (convolution("ConvTranspose", 16, 12, 3, 3), 12),
+    ],
+    ids=["matmul", "gemm", "gemm transposed", "matmul stack", "conv", "conv transposed"],
+)
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_answers_stay_close_with_a_scale_for_each_output_channel(
+    found: Model, scales: int, runtime: str, tmp_path: Path
+) -> None:
+    smaller = compressed(found, tmp_path)
+    opened = get_runtime(runtime)
+    execution = Execution(hint="f32" if runtime == "openvino" else "default")
+    session = opened.open(opened.lower(smaller, tmp_path), execution)
+    assert sqnr_db(run(found, feed(found))["y"], session.run(feed(found))["y"]) > 38
+    assert held(smaller, "w.scale").shape == (scales,)
+
+
+def test_the_file_takes_about_a_quarter_of_the_bytes(tmp_path: Path) -> None:
+    plain = product("MatMul", 64, 512)
+    assert 0.24 < len(compressed(plain, tmp_path).payload) / len(plain.payload) < 0.30
+
+
+def test_the_graph_is_valid_onnx(tmp_path: Path) -> None:
+    found = compressed(convolution("Conv", 12, 16, 3, 3), tmp_path)
+    onnx.checker.check_model(found.graph, full_check=True)
+
+
+def test_the_record_names_the_step(tmp_path: Path) -> None:
+    assert compressed(product(), tmp_path).steps == (AppliedStep("weight_int8"),)
+
+
+def test_the_given_model_is_left_as_it_was(tmp_path: Path) -> None:
+    plain = product()
+    before = plain.graph.SerializeToString(deterministic=True)
+    compressed(plain, tmp_path)
+    assert plain.graph.SerializeToString(deterministic=True) == before
+
+
+def test_a_weight_that_two_nodes_share_is_stored_once(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Gemm", ["h", "w"], ["y"], transB=1),
+    ]
+    proto = model(nodes, [value("x", ["n", 64])], [value("y", ["n", 64])], [weight("w", 64, 64)])
+    plain = model_from_proto(proto, "shared")
+    found = compressed(plain, tmp_path)
+    assert [tensor.name for tensor in found.graph.graph.initializer] == ["w.int8", "w.scale"]
+    assert sqnr_db(run(plain, feed(plain))["y"], run(found, feed(plain))["y"]) > 35
+
+
+def test_a_weight_that_is_used_for_more_is_left(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("MatMul", ["h", "other"], ["y"]),
+        helper.make_node("Abs", ["w"], ["sizes"]),
+    ]
+    outputs = [value("y", ["n", 64]), value("sizes", [64, 64])]
+    constants = [weight("w", 64, 64), weight("other", 64, 64)]
+    proto = model(nodes, [value("x", ["n", 64])], outputs, constants)
+    found = compressed(model_from_proto(proto, "used"), tmp_path)
+    assert held(found, "w").dtype == np.float32
+    assert held(found, "other.int8").dtype == np.int8
+
+
+def test_a_weight_that_control_flow_reads_too_is_left(tmp_path: Path) -> None:
+    proto = branching()
+    (choose,) = proto.graph.node
+    for branch in choose.attribute:
+        branch.g.node[0].CopyFrom(helper.make_node("Add", ["x", "w"], [branch.g.output[0].name]))
+    proto.graph.node.append(helper.make_node("MatMul", ["x", "w"], ["z"]))
+    proto.graph.initializer.append(weight("w", 4, 1024))
+    assert "no float32 weights" in reason(model_from_proto(proto, "both"), tmp_path)
+
+
+def test_a_model_with_control_flow_is_compressed_around_it(tmp_path: Path) -> None:
+    proto = branching()
+    proto.graph.node.append(helper.make_node("MatMul", ["x", "w"], ["z"]))
+    proto.graph.initializer.append(weight("w", 4, 1024))
+    proto.graph.output.append(value("z", ["n", 1024]))
+    found = compressed(model_from_proto(proto, "both"), tmp_path)
+    answers = run(found, {"cond": np.array(True), "x": np.ones((2, 4), np.float32)})
+    assert answers["z"].shape == (2, 1024)
+
+
+def test_weights_that_are_listed_as_inputs_are_compressed_too(tmp_path: Path) -> None:
+    plain = product()
+    plain.graph.graph.input.append(value("w", [64, 32]))
+    found = compressed(plain, tmp_path)
+    assert [entry.name for entry in found.graph.graph.input] == ["x"]
+    assert run(found, feed(plain))["y"].shape == (4, 32)
+
+
+def test_small_weights_are_not_worth_it(tmp_path: Path) -> None:
+    assert "1024 values or more" in reason(product("MatMul", 64, 15), tmp_path)
+
+
+def test_half_precision_weights_are_left(tmp_path: Path) -> None:
+    half = numpy_helper.from_array(np.ones((64, 32), np.float16), "w")
+    proto = model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [value("x", ["n", 64], onnx.TensorProto.FLOAT16)],
+        [value("y", ["n", 32], onnx.TensorProto.FLOAT16)],
+        [half],
+    )
+    assert "no float32 weights" in reason(model_from_proto(proto, "half"), tmp_path)
+
+
+def test_quantized_graphs_are_refused(tmp_path: Path) -> None:
+    static = apply_step(product(), StaticInt8(), Context(tmp_path, Samples(feed(product()))))
+    assert "no float32 weights" in reason(static, tmp_path)
+    assert "no float32 weights" in reason(compressed(product(), tmp_path), tmp_path)
+
+
+def test_an_old_opset_is_refused(tmp_path: Path) -> None:
+    plain = product()
+    plain.graph.opset_import[0].version = 11
+    assert "needs opset 13, the graph imports 11" in reason(plain, tmp_path)
+
+
+def test_a_tflite_file_is_refused(tmp_path: Path) -> None:
+    assert ".tflite" in reason(Model("lite", b"TFL3", product().signature), tmp_path)
