@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from hasten.bundle import Manifest, require_free, write_bundle
 from hasten.data import Preprocessing, Samples, Source, load_samples, resolve_metric
 from hasten.errors import DataError, OptionError, RefusedError
-from hasten.graph import InputSpec, Model, clean
+from hasten.graph import InputSpec, Model, clean, save_torch
 from hasten.graph import load as load_graph
+from hasten.measure.clock import Deadline
 from hasten.progress import Advance, Progress, Quiet
 from hasten.runtimes import Arrays, Execution, get_runtime
 from hasten.tune.budget import Budget
@@ -90,6 +92,7 @@ def optimize(
     require_free(path, force=force)
     progress = progress or Quiet()
     settings = settings or Settings()
+    deadline = Deadline.after(settings.time_s)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hasten-")))
         with progress.stage("reading the model", None):
@@ -109,6 +112,7 @@ def optimize(
             scratch=scratch,
             progress=progress,
             notes=[*notes, *left],
+            deadline=deadline,
         )
         return _write(plan, model, path, scratch, force=force)
 
@@ -214,7 +218,9 @@ def _write(plan: Plan, model: Model, path: Path, scratch: Path, *, force: bool) 
     if lowered is None:
         raise RefusedError(plan.chosen.reason)
     if lowered.format == "pt2" and not lowered.path:
-        lowered = save_torch(model, lowered, scratch)
+        program = scratch / "original.pt2"
+        save_torch(model, program)
+        lowered = msgspec.structs.replace(lowered, path=str(program))
     return write_bundle(
         path,
         name=path.name.removesuffix(".hasten"),

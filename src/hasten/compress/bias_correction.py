@@ -13,28 +13,9 @@ from hasten.compress.weight_int8 import quantize_weight
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["ChannelMean", "correct_biases", "correctable_inputs"]
+__all__ = ["correct_biases", "correctable_inputs"]
 
 _CORRECTED = ("Conv", "Gemm")
-
-
-class ChannelMean:
-    """Running mean of a tensor over all axes but axis 1, the channels; streamed."""
-
-    def __init__(self) -> None:
-        self._sum: npt.NDArray[np.float64] | float = 0.0
-        self._count = 0
-
-    def add(self, array: npt.NDArray[Any]) -> None:
-        """Take in an array of shape [n, channels, ...]."""
-        others = tuple(axis for axis in range(array.ndim) if axis != 1)
-        self._sum = self._sum + array.sum(axis=others, dtype=np.float64)
-        self._count += array.size // array.shape[1]
-
-    @property
-    def value(self) -> npt.NDArray[np.float64]:
-        """The mean of each channel, of shape [channels]."""
-        return np.asarray(self._sum / max(1, self._count))
 
 
 def correctable_inputs(graph: onnx.ModelProto) -> list[str]:
@@ -101,18 +82,18 @@ def _mean_error(
         if any(value != 1.0 for value in scaled) or "transA" in attributes:
             return None
         rows = weight if "transB" in attributes and attributes["transB"].i else weight.T
-        return _rounding_error(rows) @ mean
+        return np.asarray(_rounding_error(rows) @ mean)
     groups = attributes["group"].i if "group" in attributes else 1
     # [out, in / groups], summed over the kernel: a mean is the same wherever it stands.
     error = _rounding_error(weight).reshape(*weight.shape[:2], -1).sum(axis=2)
     by_group = mean.reshape(groups, -1).repeat(weight.shape[0] // groups, axis=0)
-    return np.asarray((error * by_group).sum(axis=1))
+    return np.asarray((error * by_group).sum(axis=1), np.float64)
 
 
 def _rounding_error(weight: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     quantized, scale = quantize_weight(weight, 0)
     along = scale.reshape(-1, *[1] * (weight.ndim - 1)).astype(np.float64)
-    return quantized * along - weight
+    return np.asarray(quantized * along - weight, np.float64)
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:

@@ -31,9 +31,12 @@ class FoldInput(StepConfig, frozen=True, tag="fold_input"):
     """Image inputs become uint8 NHWC pixels. No settings: what to fold, the samples declare."""
 
 
-def apply(model: Model, config: FoldInput, context: Context) -> Model:  # noqa: ARG001
+def apply(model: Model, config: FoldInput, context: Context) -> Model:
     """Fold the preprocessing that is declared for the samples; see ``fold_input``."""
-    return fold_input(model, context.preprocessing)
+    del config
+    folded = fold_input(model, context.preprocessing)
+    context.unfolded[folded.digest] = model
+    return folded
 
 
 def fold_input(model: Model, preprocessing: Mapping[str, Preprocessing]) -> Model:

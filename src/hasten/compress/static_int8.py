@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from hasten.compress.bias_correction import correct_biases, correctable_inputs
 from hasten.compress.calibration import CALIBRATORS, Range
+from hasten.compress.channel_mean import ChannelMean
 from hasten.compress.fold_input import normalised_tensor, pixel_range
 from hasten.compress.histogram import Histogram
 from hasten.compress.step import (
     Context,
+    Observation,
     StepConfig,
     applied,
     quiet_quantizer,
@@ -54,6 +57,7 @@ class StaticInt8(StepConfig, frozen=True, tag="static_int8"):
 
     activations: Literal["u8", "s8"] = "u8"
     calibrator: Calibrator = "minmax"
+    bias: Literal["corrected", "plain"] = "corrected"
 
 
 def apply(model: Model, config: StaticInt8, context: Context) -> Model:
@@ -64,27 +68,35 @@ def apply(model: Model, config: StaticInt8, context: Context) -> Model:
     if not _quantizable(model.graph):
         raise RefusedError("the graph has no convolution or matrix product with constant weights")
     calibrate = CALIBRATORS[config.calibrator]
-    ranges = {name: calibrate(seen) for name, seen in observe(model, context).items()}
+    seen = observe(model, context)
+    ranges = {name: calibrate(histogram) for name, histogram in seen.histograms.items()}
     ranges |= _folded_ranges(model, context)
     for name, output in reversed(_removed_by_writer(model.graph).items()):
         if output in ranges:
             ranges.setdefault(name, ranges[output])
+    graph = model.graph
+    if config.bias == "corrected":
+        graph = correct_biases(graph, {name: mean.value for name, mean in seen.means.items()})
     try:
-        graph = _write_qdq(model.graph, ranges, config.activations)
+        graph = _write_qdq(graph, ranges, config.activations)
     except Exception as error:
         raise RefusedError(f"the QDQ writer failed: {one_line(error)}") from error
     return model.evolve(graph, model.signature, applied(config))
 
 
-def observe(model: Model, context: Context) -> dict[str, Histogram]:
-    """Run the calibration samples through the graph; one histogram per float32 activation.
+def observe(model: Model, context: Context) -> Observation:
+    """Run the calibration samples through the graph: histograms of activations, means of inputs.
 
-    Only those are watched whose range the QDQ writer uses and is not known already, and only the
-    histograms are kept, so memory does not grow with the number of samples. Observing the same
-    model again costs nothing. Raises RefusedError where an activation is NaN or infinite.
+    A histogram is kept of each float32 activation whose range the QDQ writer uses and is not known
+    already, channel means of what convolutions and matrix products read; so memory does not grow
+    with the number of samples. Observing the same model again costs nothing. Raises RefusedError
+    where an activation is NaN or infinite.
     """
     if model.digest in context.observations:
         return context.observations[model.digest]
+    if model.digest in context.unfolded:
+        seen = observe(context.unfolded[model.digest], context)
+        return _renamed(seen, {name: normalised_tensor(name) for name in context.preprocessing})
     samples = context.calibration
     if samples is None:
         raise RefusedError("there are no calibration samples")
@@ -92,30 +104,52 @@ def observe(model: Model, context: Context) -> dict[str, Histogram]:
     if not produced:
         raise RefusedError("the graph has no float32 activations that ONNX can infer")
     histograms = {name: Histogram(name=name) for name in (*inputs, *produced)}
+    means = {name: ChannelMean() for name in correctable_inputs(model.graph)}
+    known = {spec.name for spec in model.signature.inputs}
+    read = [name for name in means if name not in known and name not in histograms]
     _, rows_per_sample = next(samples.select([0]).batches(model.signature, 1))
     with (
-        _session(_with_outputs(model, produced), context) as session,
+        _session(_with_outputs(model, [*produced, *read]), context) as session,
         context.progress.stage("calibrating", len(samples)) as advance,
     ):
         for feed, rows in samples.batches(model.signature, _BATCH):
-            _count({**feed, **session.run(feed)}, histograms, model.signature.batch, rows)
+            values = _that_count({**feed, **session.run(feed)}, model.signature.batch, rows)
+            for name, histogram in histograms.items():
+                _add(histogram, values[name])
+            for name, mean in means.items():
+                mean.add(values[name])
             advance(rows // rows_per_sample)
-    context.observations[model.digest] = histograms
-    return histograms
+    observation = Observation(histograms, means)
+    context.observations[model.digest] = observation
+    return observation
 
 
-def _count(values: Arrays, histograms: dict[str, Histogram], batch: int | None, rows: int) -> None:
-    """Add a batch of which the first ``rows`` count; the others repeat the last of them.
+def _renamed(seen: Observation, names: Mapping[str, str]) -> Observation:
+    """Return what was seen, with other names for some of the tensors."""
+    return Observation(
+        {names.get(name, name): histogram for name, histogram in seen.histograms.items()},
+        {names.get(name, name): mean for name, mean in seen.means.items()},
+    )
 
-    A tensor that has no batch axis in front is counted whole: repeated values widen no range.
+
+def _that_count(values: Arrays, batch: int | None, rows: int) -> Arrays:
+    """Keep the first ``rows`` of a fixed batch: the others only repeat the last of them.
+
+    A tensor that has no batch axis in front is kept whole: repeated values widen no range.
     """
-    for name, histogram in histograms.items():
-        value = values[name]
-        padded = batch is not None and rows < batch and value.shape[:1] == (batch,)
-        try:
-            histogram.add(value[:rows] if padded else value)
-        except DataError as error:
-            raise RefusedError(f"an activation cannot be calibrated: {error}") from error
+    if batch is None or rows >= batch:
+        return values
+    return {
+        name: value[:rows] if value.shape[:1] == (batch,) else value
+        for name, value in values.items()
+    }
+
+
+def _add(histogram: Histogram, value: np.ndarray) -> None:
+    try:
+        histogram.add(value)
+    except DataError as error:
+        raise RefusedError(f"an activation cannot be calibrated: {error}") from error
 
 
 @contextmanager

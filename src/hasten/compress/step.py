@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from hasten.compress.channel_mean import ChannelMean
 from hasten.compress.histogram import Histogram
 from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError
@@ -19,6 +20,7 @@ from hasten.progress import Progress, Quiet
 
 __all__ = [
     "Context",
+    "Observation",
     "Handler",
     "StepConfig",
     "applied",
@@ -31,19 +33,29 @@ class StepConfig(msgspec.Struct, frozen=True, tag_field="step"):
     """Base of all step configs: plain settings, equal when they mean the same."""
 
 
+@dataclass(frozen=True)
+class Observation:
+    """What calibration samples looked like inside a model, by the names of its tensors."""
+
+    histograms: Mapping[str, Histogram]
+    means: Mapping[str, ChannelMean]
+
+
 @dataclass(eq=False)
 class Context:
     """What steps may use beside the model: calibration samples, and a place to work in.
 
-    ``observations`` keeps the histograms of each model that was observed, by its digest, so that
-    candidates that differ in calibrator or dtype observe once.
+    ``observations`` keeps what was seen of each model, by its digest, so that candidates that
+    differ in calibrator or dtype observe once. ``unfolded`` leads from the digest of a model with
+    folded inputs to the model before, whose activations are the same.
     """
 
     scratch: Path
     calibration: Samples | None = None
     preprocessing: Mapping[str, Preprocessing] = field(default_factory=dict)
     progress: Progress = field(default_factory=Quiet)
-    observations: dict[str, dict[str, Histogram]] = field(default_factory=dict)
+    observations: dict[str, Observation] = field(default_factory=dict)
+    unfolded: dict[str, Model] = field(default_factory=dict)
 
 
 #: Applies a step; raises RefusedError with the reason when the step cannot take the model.

@@ -20,9 +20,10 @@ from hasten.tune.candidate import Contestant
 __all__ = ["AGREE_SHARE", "Judge"]
 
 #: A model without steps answers alike in batches, so these may be large.
-_PLAIN_BATCH = 16
+_PLAIN_BATCH = 4
 _OPEN_LIMIT_S = 240.0
 _PREDICT_LIMIT_S = 3600.0
+_NAMED_SAMPLES = 8
 #: Two runtimes on the same file are said to agree when this share of predictions is the same.
 AGREE_SHARE = 0.995
 #: Differences of two shares carry rounding: a drop of exactly what is allowed is allowed.
@@ -127,12 +128,16 @@ class Judge:
         """
         notes = []
         for other in others:
-            agreed = _agreement(one, other)
-            if agreed is not None and agreed < AGREE_SHARE:
-                notes.append(
-                    f"{one.candidate.runtime} and {other.candidate.runtime} predict the same class"
-                    f" from the same file on only {agreed:.1%} of the samples"
-                )
+            same = _same_predictions(one, other)
+            if same is None or same.mean() >= AGREE_SHARE:
+                continue
+            apart = np.flatnonzero(~same)
+            named = ", ".join(str(sample) for sample in apart[:_NAMED_SAMPLES])
+            notes.append(
+                f"{one.candidate.runtime} and {other.candidate.runtime} part on {len(apart)} of"
+                f" {len(same)} samples, from the same file: validation samples {named}"
+                f"{', ...' if len(apart) > _NAMED_SAMPLES else ''}"
+            )
         return notes
 
     def _outputs(self, contestant: Contestant) -> dict[str, np.ndarray]:
@@ -172,8 +177,8 @@ def _same_answers(contestant: Contestant) -> tuple[object, ...]:
     return (candidate.steps, candidate.runtime, execution.hint, execution.batch)
 
 
-def _agreement(one: Contestant, other: Contestant) -> float | None:
-    """Share of equal predictions of two runtimes on one file; None where there is no such pair."""
+def _same_predictions(one: Contestant, other: Contestant) -> np.ndarray | None:
+    """Which samples two runtimes agree on, from one file; None where there is no such pair."""
     if one.predictions is None or other.predictions is None:
         return None
     if (
@@ -182,4 +187,4 @@ def _agreement(one: Contestant, other: Contestant) -> float | None:
     ):
         return None
     ours, theirs = np.load(one.predictions), np.load(other.predictions)
-    return float((ours == theirs).mean()) if ours.shape == theirs.shape else None
+    return (ours == theirs).reshape(-1) if ours.shape == theirs.shape else None

@@ -34,7 +34,7 @@ from hasten.tune.space import Space, check_threads, default_runtimes, home_runti
 __all__ = ["Settings", "optimize"]
 
 #: Kept back for the ledger, as a share of the time.
-_LEDGER_SHARE = 0.12
+_LEDGER_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,17 @@ def optimize(
     scratch: Path,
     progress: Progress | None = None,
     notes: Sequence[str] = (),
+    deadline: Deadline | None = None,
 ) -> Plan:
     """Race all candidates and return the plan that won, with its evidence.
 
     ``calibration`` is None where there are no real samples: steps that need them are refused.
-    ``scratch`` is an empty folder that must outlive the plan. Raises RuntimeFailureError when
+    ``scratch`` is an empty folder that must outlive the plan. ``deadline`` is given where time
+    has been running already; else it is ``settings.time_s`` from now. Raises RuntimeFailureError when
     the reference itself cannot be measured.
     """
     progress = progress or Quiet()
-    deadline = Deadline.after(settings.time_s)
+    deadline = deadline or Deadline.after(settings.time_s)
     check_threads(settings.threads, physical_cores())
     preprocessing = validation.preprocessing
     builder = Builder(model, Context(scratch, calibration, preprocessing, progress))
@@ -151,13 +153,13 @@ class _Field:
         chains = step_chains(foldable=foldable) if self.model.format == "onnx" else [()]
         ranked = rank_calibrators(self.builder, chains, physical_cores(), self.progress)
         candidates = list(self._candidates(chains))
-        made = []
+        made: list[Contestant] = []
         with self.progress.stage("building", len(candidates)) as advance:
             for candidate in candidates:
                 held_back = self._held_back_for(candidate, ranked)
                 made.append(held_back or self.builder.contestant(candidate))
                 advance(1)
-        return [*self._missing_runtimes(), *made]
+        return [*self._missing_runtimes(), *_gathered(made)]
 
     def _candidates(self, chains: Sequence[tuple[StepConfig, ...]]) -> list[Candidate]:
         settings = self.settings
@@ -222,6 +224,23 @@ class _Field:
                 contestant.status, contestant.reason = made.status, made.reason
                 found.append(contestant)
         return [contestant for contestant in found if contestant.racing]
+
+
+def _gathered(contestants: Sequence[Contestant]) -> list[Contestant]:
+    """Keep one of those refused for one reason in one runtime, and say how many it stands for."""
+    kept: list[Contestant] = []
+    alike: dict[tuple[str, str], list[Contestant]] = {}
+    for contestant in contestants:
+        if contestant.status != "refused":
+            kept.append(contestant)
+            continue
+        key = (contestant.candidate.runtime, contestant.reason)
+        alike.setdefault(key, []).append(contestant)
+    for first, *others in alike.values():
+        if others:
+            first.reason += f" (and {len(others)} more candidates of {first.candidate.runtime})"
+        kept.append(first)
+    return kept
 
 
 def _static_int8(candidate: Candidate) -> StaticInt8 | None:

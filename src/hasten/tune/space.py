@@ -94,7 +94,7 @@ def home_runtime(model: Model) -> str:
 
 
 def step_chains(*, foldable: bool) -> list[tuple[StepConfig, ...]]:
-    """Return every chain of steps to try, the plainest first.
+    """Return every chain of steps to try, the likeliest to win among the first.
 
     Where the input's normalisation can be folded, every other step follows the fold: it leaves
     fewer bytes to move and nothing to compute outside.
@@ -103,13 +103,12 @@ def step_chains(*, foldable: bool) -> list[tuple[StepConfig, ...]]:
     chains: list[tuple[StepConfig, ...]] = [()]
     if foldable:
         chains.append(first)
-    chains += [(*first, DynamicInt8()), (*first, WeightInt8())]
     chains += [
         (*first, StaticInt8(activations, calibrator))
         for activations in _ACTIVATIONS
         for calibrator in _CALIBRATORS
     ]
-    return chains
+    return [*chains, (*first, WeightInt8()), (*first, DynamicInt8())]
 
 
 def check_threads(threads: int | None, cores: int) -> None:
