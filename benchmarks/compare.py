@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 
 from figures import Figure, convnet, null_model, report
-
 from hasten.graph import model_from_proto, write_onnx
 from hasten.tune.compare import compare
 from hasten.tune.subject import Wanted, open_subject

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ def mlp(width: int = 256) -> onnx.ModelProto:
     sizes = [64, width, width, 10]
     random = np.random.default_rng(0)
     nodes, weights, last = [], [], "x"
-    for at, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for at, (rows, columns) in enumerate(itertools.pairwise(sizes)):
         values = random.normal(0, rows**-0.5, (rows, columns)).astype(np.float32)
         weights.append(numpy_helper.from_array(values, f"w{at}"))
         nodes.append(helper.make_node("MatMul", [last, f"w{at}"], [f"h{at}"], f"matmul{at}"))

@@ -12,7 +12,6 @@ import tempfile
 from pathlib import Path
 
 from figures import MODELS, Figure, report
-
 from hasten.data import Samples
 from hasten.graph import read_onnx, write_onnx
 from hasten.measure.process import Worker
@@ -75,9 +74,7 @@ def _ratio(proto: object, scratch: Path) -> float:
     command = [sys.executable, "-c", _BARE, str(path), str(scratch / "feed.npy")]
     with (
         Worker(scratch) as worker,
-        subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as bare,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as bare,
     ):
         assert bare.stdin is not None
         assert bare.stdout is not None

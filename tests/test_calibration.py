@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -183,6 +183,7 @@ def test_a_value_inside_the_range_moves_by_at_most_half_a_step(
     clip = Range.spanning(min(ends), max(ends))
     inside = values[(values >= clip.low) & (values <= clip.high)]
     step = (clip.high - clip.low) / 255
+    assume(step >= np.finfo(np.float32).tiny)  # a narrower range represents zero alone
     moved = np.abs(quantize_dequantize(inside, clip) - inside)
     assert np.all(moved <= step * 0.5001)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hasten.errors import HastenError
     from hasten.graph import InputSpec, Model, Signature, TensorSpec
     from hasten.tune.budget import Budget
-    from hasten.tune.optimize import Settings
+    from hasten.tune.settings import Settings
 
 __all__ = [
     "optimize",
@@ -42,7 +42,7 @@ _HOMES = {
     "Samples": "hasten.data",
     "Preprocessing": "hasten.data",
     "Budget": "hasten.tune.budget",
-    "Settings": "hasten.tune.optimize",
+    "Settings": "hasten.tune.settings",
     "Manifest": "hasten.bundle",
     "Model": "hasten.graph",
     "Signature": "hasten.graph",

@@ -21,9 +21,9 @@ from hasten.measure.clock import Deadline
 from hasten.progress import Advance, Progress, Quiet
 from hasten.runtimes import Arrays, Execution, get_runtime
 from hasten.tune.budget import Budget
-from hasten.tune.optimize import Settings
 from hasten.tune.optimize import optimize as optimize_plan
 from hasten.tune.plan import Plan
+from hasten.tune.settings import Settings
 
 if TYPE_CHECKING:
     import onnx

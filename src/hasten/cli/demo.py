@@ -14,7 +14,7 @@ from hasten.cli.progress import shown
 from hasten.demo.build import HELD_OUT, PREPROCESSING, TRAINING, build_demo
 from hasten.graph import parse_input
 from hasten.tune.budget import Budget
-from hasten.tune.optimize import Settings
+from hasten.tune.settings import Settings
 
 __all__ = ["demo"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,6 +22,8 @@ VERBS = {
 }
 
 _DONE, _UNMET, _BAD_INPUT, _INTERRUPTED = 0, 1, 2, 130
+#: As a shell reports a program that the closed pipe has ended.
+_CLOSED_PIPE = 141
 
 
 def _app() -> App:
@@ -49,16 +51,18 @@ def _version() -> str:
 
 def main() -> None:
     """Run a verb; exit 0 when done, 1 when a goal is unmet, 2 on bad input, 130 on Ctrl-C."""
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `hasten ... | head` is no error
     from cyclopts import CycloptsError
 
     try:
-        status = _app()()
+        status = _app()(sys.argv[1:])
+        sys.stdout.flush()
     except (HastenError, CycloptsError) as error:
         _fail(" ".join(str(error).split()), _BAD_INPUT)
     except KeyboardInterrupt:
         _fail("interrupted before anything was measured; nothing was written", _INTERRUPTED)
+    except BrokenPipeError:  # `hasten ... | head`: what is left in the buffer goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_CLOSED_PIPE)
     sys.exit(status if isinstance(status, int) else _DONE)
 
 

@@ -13,7 +13,7 @@ from hasten.cli.options import inputs_of, megabytes, seconds
 from hasten.cli.output import print_manifest
 from hasten.cli.progress import shown
 from hasten.tune.budget import Budget
-from hasten.tune.optimize import Settings
+from hasten.tune.settings import Settings
 
 __all__ = ["optimize"]
 

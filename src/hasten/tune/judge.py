@@ -140,6 +140,11 @@ class Judge:
             )
         return notes
 
+    def agreement(self, one: Contestant, other: Contestant) -> float | None:
+        """Share of samples on which two runtimes predict the same class from the same file."""
+        same = _same_predictions(one, other)
+        return None if same is None else float(same.mean())
+
     def _outputs(self, contestant: Contestant) -> dict[str, np.ndarray]:
         candidate, lowered = contestant.candidate, contestant.lowered
         if lowered is None:

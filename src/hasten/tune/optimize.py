@@ -4,49 +4,31 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from hasten.bundle.manifest import LedgerEntry
-from hasten.compress import Context, StaticInt8, StepConfig
-from hasten.compress.calibration import CALIBRATORS
+from hasten.compress import Context
 from hasten.data import Metric, Samples
-from hasten.errors import OptionError
+from hasten.errors import RuntimeFailureError
 from hasten.graph import Model
 from hasten.measure.clock import Deadline
 from hasten.measure.environment import Weather, physical_cores
-from hasten.measure.rounds import Target
 from hasten.progress import Progress, Quiet
-from hasten.runtimes import Execution, Hint, get_runtime
 from hasten.tune.budget import Budget
 from hasten.tune.build import Builder
-from hasten.tune.calibrators import rank_calibrators, with_calibrator
-from hasten.tune.candidate import Candidate, Contestant
+from hasten.tune.field import Field
 from hasten.tune.heat import Heats
 from hasten.tune.judge import Judge
 from hasten.tune.ledger import write_ledger
 from hasten.tune.plan import Plan, make_plan
-from hasten.tune.race import Pace, Race
-from hasten.tune.space import Space, check_threads, default_runtimes, home_runtime, step_chains
+from hasten.tune.race import Race
+from hasten.tune.settings import Settings
+from hasten.tune.space import check_threads
 
-__all__ = ["Settings", "optimize"]
+__all__ = ["optimize"]
 
 #: Kept back for the ledger, as a share of the time.
 _LEDGER_SHARE = 0.2
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the user chose beside model, samples and budget."""
-
-    target: Target = "latency"
-    runtimes: tuple[str, ...] = ()
-    threads: int | None = None
-    time_s: float = 300.0
-    seed: int = 0
-    pace: Pace = field(default_factory=Pace)
 
 
 def optimize(
@@ -66,18 +48,18 @@ def optimize(
 
     ``calibration`` is None where there are no real samples: steps that need them are refused.
     ``scratch`` is an empty folder that must outlive the plan. ``deadline`` is given where time
-    has been running already; else it is ``settings.time_s`` from now. Raises RuntimeFailureError when
-    the reference itself cannot be measured.
+    has been running already; else it is ``settings.time_s`` from now. Raises
+    RuntimeFailureError when the reference itself cannot be measured.
     """
     progress = progress or Quiet()
     deadline = deadline or Deadline.after(settings.time_s)
     check_threads(settings.threads, physical_cores())
     preprocessing = validation.preprocessing
     builder = Builder(model, Context(scratch, calibration, preprocessing, progress))
-    field_ = _Field(model, builder, settings, progress)
+    field = Field(model, builder, settings, progress)
     staged = scratch / "validation"
     validation.save(staged)
-    reference = builder.contestant(field_.reference)
+    reference = builder.contestant(field.reference)
     racing_until = deadline.earlier_by(settings.time_s * _LEDGER_SHARE)
     order = random.Random(settings.seed)  # noqa: S311 - an order of rounds, not a secret
     heats = Heats(reference, staged, scratch, settings.target, order, racing_until)
@@ -85,11 +67,11 @@ def optimize(
     before = Weather.now()
     with progress.stage("judging the reference", None):
         judge.judge_reference(reference)
-    contestants = field_.make()
+    contestants = field.make()
     race = Race(
         reference,
         contestants,
-        field_.alternates,
+        field.alternates,
         heats,
         judge,
         racing_until,
@@ -102,16 +84,20 @@ def optimize(
     ledger: list[LedgerEntry] = []
     if outcome.winner is not reference:
         judge.deadline = heats.deadline = deadline
-        ledger, partings = write_ledger(
-            outcome.winner,
-            contestants,
-            builder=builder,
-            heats=heats,
-            judge=judge,
-            deadline=deadline,
-            progress=progress,
-        )
-        outcome.notes += partings
+        try:
+            ledger, partings = write_ledger(
+                outcome.winner,
+                contestants,
+                builder=builder,
+                heats=heats,
+                judge=judge,
+                deadline=deadline,
+                progress=progress,
+            )
+            outcome.notes += partings
+        except (KeyboardInterrupt, RuntimeFailureError) as stopped:
+            # The race is over and its winner stands; only the shares of its parts are missing.
+            outcome.notes.append(f"no ledger: {str(stopped) or 'interrupted'}")
     return make_plan(
         model.name,
         reference=reference,
@@ -121,128 +107,3 @@ def optimize(
         judge=judge,
         target=settings.target,
     )
-
-
-@dataclass(eq=False)
-class _Field:
-    """The candidates of a race, from the space and what suits this model."""
-
-    model: Model
-    builder: Builder
-    settings: Settings
-    progress: Progress
-    _held_back: dict[Candidate, Contestant] = field(default_factory=dict)
-
-    @property
-    def reference(self) -> Candidate:
-        """The plan a user has today: the model as it is, in its own runtime, on all cores."""
-        runtime = self._home()
-        batch = self.model.signature.batch or 1
-        threads = self.settings.threads or physical_cores()
-        return Candidate((), runtime, Execution(threads, 1, batch, self._hint(runtime)))
-
-    def _home(self) -> str:
-        return "null" if self.settings.runtimes == ("null",) else home_runtime(self.model)
-
-    def _hint(self, runtime: str) -> Hint:
-        return get_runtime(runtime).probe().hints[0]
-
-    def make(self) -> list[Contestant]:
-        """Build every candidate but the reference; the first of a plan has the most threads."""
-        foldable = bool(self.builder.context.preprocessing)
-        chains = step_chains(foldable=foldable) if self.model.format == "onnx" else [()]
-        ranked = rank_calibrators(self.builder, chains, physical_cores(), self.progress)
-        candidates = list(self._candidates(chains))
-        made: list[Contestant] = []
-        with self.progress.stage("building", len(candidates)) as advance:
-            for candidate in candidates:
-                held_back = self._held_back_for(candidate, ranked)
-                made.append(held_back or self.builder.contestant(candidate))
-                advance(1)
-        return [*self._missing_runtimes(), *_gathered(made)]
-
-    def _candidates(self, chains: Sequence[tuple[StepConfig, ...]]) -> list[Candidate]:
-        settings = self.settings
-        probes = {name: get_runtime(name).probe() for name in default_runtimes(settings.runtimes)}
-        space = Space(
-            {name: probe for name, probe in probes.items() if probe.available},
-            physical_cores(),
-            settings.threads,
-            settings.target,
-            self.model.signature.batch,
-        )
-        return [
-            candidate
-            for chain in chains
-            for name in space.probes
-            for execution in space.executions(name)
-            if (candidate := Candidate(chain, name, execution)) != self.reference
-        ]
-
-    def _missing_runtimes(self) -> list[Contestant]:
-        """Runtimes that are not installed are listed, with the command that installs them."""
-        asked = set(self.settings.runtimes)
-        missing = []
-        for name in default_runtimes(self.settings.runtimes):
-            probe = get_runtime(name).probe()
-            if probe.available:
-                continue
-            if name in asked:
-                raise OptionError(
-                    expected="an installed runtime", got=probe.reason, where=f"--runtime {name}"
-                )
-            contestant = Contestant(Candidate((), name, Execution()))
-            contestant.drop("refused", probe.reason)
-            missing.append(contestant)
-        return missing
-
-    def _held_back_for(self, candidate: Candidate, ranked: dict[str, float]) -> Contestant | None:
-        """All calibrators but the best one wait: they differ in accuracy, never in speed."""
-        step = _static_int8(candidate)
-        best = next(iter(ranked), None)
-        if step is None or best is None or step.calibrator == best:
-            return None
-        contestant = Contestant(candidate)
-        contestant.drop(
-            "lost",
-            f"not raced: its ranges keep {ranked[step.calibrator]:.1f} dB of the calibration"
-            f" outputs, those of {best} keep {ranked[best]:.1f} dB",
-        )
-        self._held_back[candidate] = contestant
-        return contestant
-
-    def alternates(self, dropped: Contestant) -> list[Contestant]:
-        """The same plan with the other calibrators, for one that lost too much accuracy."""
-        found = []
-        for name in CALIBRATORS:
-            steps = with_calibrator(dropped.candidate.steps, name)
-            twin = msgspec.structs.replace(dropped.candidate, steps=steps)
-            contestant = self._held_back.pop(twin, None)
-            if contestant is not None:
-                made = self.builder.contestant(twin)
-                contestant.model, contestant.lowered = made.model, made.lowered
-                contestant.status, contestant.reason = made.status, made.reason
-                found.append(contestant)
-        return [contestant for contestant in found if contestant.racing]
-
-
-def _gathered(contestants: Sequence[Contestant]) -> list[Contestant]:
-    """Keep one of those refused for one reason in one runtime, and say how many it stands for."""
-    kept: list[Contestant] = []
-    alike: dict[tuple[str, str], list[Contestant]] = {}
-    for contestant in contestants:
-        if contestant.status != "refused":
-            kept.append(contestant)
-            continue
-        key = (contestant.candidate.runtime, contestant.reason)
-        alike.setdefault(key, []).append(contestant)
-    for first, *others in alike.values():
-        if others:
-            first.reason += f" (and {len(others)} more candidates of {first.candidate.runtime})"
-        kept.append(first)
-    return kept
-
-
-def _static_int8(candidate: Candidate) -> StaticInt8 | None:
-    step = candidate.steps[-1] if candidate.steps else None
-    return step if isinstance(step, StaticInt8) else None

@@ -1,0 +1,30 @@
+"""Run every benchmark and keep its output beside it: calibrators.py -> calibrators.txt.
+
+Run: python benchmarks/run_all.py [NAME ...]. Takes about half an hour; exits 1 if one misses.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+_ALL = ("calibrators", "overhead", "agreement", "compare", "demo", "race")
+
+
+def main(names: list[str]) -> int:
+    """Run them one after another: side by side they would disturb each other."""
+    status = 0
+    for name in names or _ALL:
+        print(f"--- {name}", flush=True)
+        program = [sys.executable, str(_HERE / f"{name}.py")]
+        done = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=False)
+        (_HERE / f"{name}.txt").write_text(done.stdout, encoding="utf-8")
+        print(done.stdout)
+        status = status or done.returncode
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,189 @@
+"""The documentation is run: examples, flags, links, paths, tables and fields."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from onnx_models import model, run, value, weight
+
+from hasten.bundle import manifest
+from hasten.cli.main import VERBS
+from hasten.graph import model_from_proto
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+PAGES = [README, CONTRIBUTING, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+HASTEN = Path(sys.executable).parent / "hasten"
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def code_spans(page: Path) -> list[str]:
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"`([^`\n]+)`", prose)
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Yield the words after ``hasten`` of each command that the page names."""
+    lines = [
+        line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()
+    ]
+    for line in (*lines, *code_spans(page)):
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["hasten"] and len(words) > 1:
+            yield words[1:]
+
+
+def write_model_and_data(folder: Path) -> None:
+    """Write a small classifier and 64 images that it labels rightly."""
+    net = model(
+        [
+            helper.make_node("Conv", ["image", "kernel"], ["edges"]),
+            helper.make_node("Relu", ["edges"], ["active"]),
+            helper.make_node("GlobalAveragePool", ["active"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["features"]),
+            helper.make_node("Gemm", ["features", "head"], ["logits"]),
+        ],
+        [value("image", ["batch", 3, 8, 8])],
+        [value("logits", ["batch", 5])],
+        [weight("kernel", 16, 3, 3, 3), weight("head", 16, 5, seed=1)],
+    )
+    onnx.save(net, folder / "model.onnx")
+    images = np.random.default_rng(0).normal(size=(64, 3, 8, 8)).astype(np.float32)
+    labels = run(model_from_proto(net, "net"), {"image": images})["logits"].argmax(-1)
+    np.savez(folder / "val.npz", image=images, labels=labels)
+
+
+def test_every_python_example_runs(tmp_path: Path) -> None:
+    write_model_and_data(tmp_path)
+    ran = 0
+    for page in PAGES:  # README first: its example writes the bundle that the others open
+        for block in blocks(page, "python"):
+            done = subprocess.run(
+                [sys.executable, "-c", block],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, f"{name_of(page)}:\n{block}\n{done.stderr}"
+            ran += 1
+
+    assert ran >= 2
+    assert (tmp_path / "model.hasten" / "report.html").is_file()
+
+
+@pytest.fixture(scope="module")
+def flags() -> dict[str, set[str]]:
+    """Flags in the help of each verb."""
+    helps = {
+        verb: subprocess.run(
+            [HASTEN, verb, "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        for verb in VERBS
+    }
+    return {verb: {"--help", *re.findall(r"--[a-z-]+", text)} for verb, text in helps.items()}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_flag_that_a_page_names_exists(page: Path, flags: dict[str, set[str]]) -> None:
+    for verb, *words in commands(page):
+        if verb.startswith("-"):
+            continue
+        assert verb in VERBS
+        assert {word for word in words if word.startswith("--")} <= flags[verb], (verb, words)
+    alone = {word for span in code_spans(page) for word in re.findall(r"(?<!\S)--[a-z-]+", span)}
+    strangers = {"--strict"}  # mypy's
+    assert alone - strangers <= set().union(*flags.values())
+
+
+def test_the_readme_names_every_verb_in_its_table() -> None:
+    named = re.findall(r"^\| `hasten (\w+)", README.read_text(), re.MULTILINE)
+
+    assert set(named) == set(VERBS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_relative_link_leads_to_a_file(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)", page.read_text())
+
+    relative = [target for target in targets if "://" not in target]
+    assert [target for target in relative if not (page.parent / target).is_file()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_path_in_the_tree_that_a_page_names_exists(page: Path) -> None:
+    paths = [
+        span for span in code_spans(page) if re.match(r"(src|tests|benchmarks|docs|\.ci)/", span)
+    ]
+
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_every_table_that_contributing_names_is_there() -> None:
+    tables = re.findall(r"`(\w+)`\s+in\s+`(src/[^`]+\.py)`", CONTRIBUTING.read_text())
+
+    assert {"RUNTIMES", "STEPS", "METRICS", "VERBS"} <= {name for name, _ in tables}
+    for name, path in tables:
+        assert re.search(rf"^(def |class )?{name}\b", (ROOT / path).read_text(), re.MULTILINE), name
+
+
+def test_the_layers_in_contributing_are_those_that_are_checked() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    layers = next(one["layers"] for one in contracts if one["type"] == "layers")
+
+    assert "\n".join(f"    {layer}" for layer in layers) in CONTRIBUTING.read_text()
+
+
+def test_the_readme_names_every_extra() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    named = re.findall(r"^\| `(\w+)` \|", README.read_text(), re.MULTILINE)
+
+    assert set(settings["project"]["optional-dependencies"]) <= set(named)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        manifest.Manifest,
+        manifest.Artifact,
+        manifest.PlanRecord,
+        manifest.Evidence,
+        manifest.Side,
+        manifest.BudgetRecord,
+        manifest.CandidateRecord,
+        manifest.LedgerEntry,
+        manifest.Interval,
+        manifest.Latency,
+    ],
+)
+def test_every_field_of_the_manifest_is_explained(record: type[msgspec.Struct]) -> None:
+    spans = set(code_spans(ROOT / "docs" / "bundle.md"))
+
+    assert {field.name for field in msgspec.structs.fields(record)} - spans == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_prose_is_wrapped(page: Path) -> None:
+    lines = page.read_text().splitlines()
+
+    assert [line for line in lines if len(line) > 100 and not line.startswith("|")] == []
