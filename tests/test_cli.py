@@ -62,8 +62,8 @@ def saved(name: str, **arrays: np.ndarray) -> str:
 
 def test_a_missing_model_is_named() -> None:
     complaint = refused("absent.onnx")
-    assert complaint.startswith("Expected a file, got nothing")
-    assert "absent.onnx" in complaint
+    assert complaint.startswith("Expected ")
+    assert "- at absent.onnx" in complaint
 
 
 @pytest.mark.parametrize("content", [b"", b"no model at all", b"\x08\x08"])
@@ -169,12 +169,6 @@ def test_an_output_that_exists_is_left_alone(net: Path, data: Path) -> None:
     assert [kept] == list(Path(OUT).iterdir())
 
 
-def test_an_output_in_a_folder_that_is_missing_is_refused(net: Path) -> None:
-    complaint = hasten("optimize", net, "--out", "absent/out.hasten").complaint
-    assert "absent" in complaint
-    assert not Path("absent").exists()
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_an_output_that_cannot_be_written_is_refused(net: Path) -> None:
     Path("locked").mkdir(mode=0o500)
@@ -268,19 +262,10 @@ def test_a_damaged_bundle_is_refused() -> None:
 
 # What is not installed
 
-_HIDE = """
-import sys
-class Hidden:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {hidden!r}.split(","):
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Hidden())
-"""
 
-
-def without(packages: str, *arguments: object, folder: Path) -> Done:
-    """Run a verb in a process that cannot import these."""
-    (folder / "sitecustomize.py").write_text(_HIDE.format(hidden=packages))
+def without(package: str, *arguments: object, folder: Path) -> Done:
+    """Run a verb in a process that cannot import a package."""
+    (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules['{package}'] = None\n")
     return finish(start(*arguments, folder=folder, environment={"PYTHONPATH": str(folder)}))
 
 
@@ -378,7 +363,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     )
     os.close(write)
     assert done.stderr == ""
-    assert done.returncode == 141
+    assert done.returncode == 1
 
 
 # Graphs that no step takes

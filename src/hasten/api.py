@@ -121,6 +121,9 @@ def _read_data(
     data: Data, model: Model, settings: Settings, scratch: Path, progress: Progress
 ) -> tuple[Samples | None, Samples, list[str]]:
     """Return the samples to calibrate and to judge with, and what is to be said of them."""
+    wanted = data.calibration_samples
+    if wanted is not None and wanted < 1:
+        raise OptionError(expected="1 or more", got=str(wanted), where="--calibration-samples")
     if data.samples is None:
         if data.calibration is not None:
             raise OptionError(
@@ -134,7 +137,6 @@ def _read_data(
         return None, synthetic, [note]
     samples = _read(data.samples, data, model, scratch / "samples", progress)
     if data.calibration is not None:
-        wanted = data.calibration_samples
         calibration = _read(
             data.calibration,
             data,
@@ -151,8 +153,8 @@ def _read_data(
                 where=calibration.source,
             )
         return calibration, samples, []
-    wanted = data.calibration_samples or max(1, min(_CALIBRATION_SAMPLES, len(samples) // 4))
-    calibration, validation = samples.split(calibration=wanted, seed=settings.seed)
+    share = wanted or max(1, min(_CALIBRATION_SAMPLES, len(samples) // 4))
+    calibration, validation = samples.split(calibration=share, seed=settings.seed)
     return calibration, validation, []
 
 

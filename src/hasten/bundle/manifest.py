@@ -8,6 +8,7 @@ import msgspec
 
 from hasten.graph import AppliedStep, Signature
 from hasten.measure.statistics import Interval, Latency
+from hasten.runtimes import Format
 
 __all__ = [
     "Artifact",
@@ -79,7 +80,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     sha256: str
     bytes: int
-    format: Literal["onnx", "tflite", "pt2", "null"]
+    format: Format
 
 
 class PlanRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,8 +22,8 @@ VERBS = {
 }
 
 _DONE, _UNMET, _BAD_INPUT, _INTERRUPTED = 0, 1, 2, 130
-#: As a shell reports a program that the closed pipe has ended.
-_CLOSED_PIPE = 141
+#: The reader has gone: what rich exits with too.
+_CLOSED_PIPE = 1
 
 
 def _app() -> App:
@@ -37,6 +37,7 @@ def _app() -> App:
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
+        suppress_keyboard_interrupt=False,
     )
     for verb, line in VERBS.items():
         app.command(f"hasten.cli.{verb}:{verb}", name=verb, help=line)

@@ -90,7 +90,12 @@ def optimize(
         out=out,
         inputs=inputs_of(input),
         metric=metric,
-        budget=Budget(max_drop, latency_ms, megabytes(size_mb), megabytes(memory_mb)),
+        budget=Budget(
+            max_drop,
+            latency_ms,
+            megabytes(size_mb, "--size-mb"),
+            megabytes(memory_mb, "--memory-mb"),
+        ),
         settings=Settings(target, tuple(runtime or ()), threads, seconds(time), seed),
         force=force,
         progress=shown(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from hasten.errors import OptionError
@@ -25,9 +26,13 @@ def seconds(text: str) -> float:
     return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
-def megabytes(size: float | None) -> int | None:
-    """Return MB (10^6 bytes) as bytes."""
-    return None if size is None else int(size * 1e6)
+def megabytes(size: float | None, flag: str) -> int | None:
+    """Return MB (10^6 bytes) as bytes; raises OptionError for what is no size."""
+    if size is None:
+        return None
+    if not (math.isfinite(size) and size > 0):
+        raise OptionError(expected="a number above 0", got=f"{size:g}", where=flag)
+    return max(1, int(size * 1e6))
 
 
 def rounds_of(count: int) -> int:

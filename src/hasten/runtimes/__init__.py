@@ -7,7 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hasten.errors import OptionError
-from hasten.runtimes.runtime import Arrays, Execution, Hint, Lowered, Probe, Runtime, Session
+from hasten.runtimes.runtime import (
+    Arrays,
+    Execution,
+    Format,
+    Hint,
+    Lowered,
+    Probe,
+    Runtime,
+    Session,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +25,7 @@ __all__ = [
     "RUNTIMES",
     "Arrays",
     "Execution",
+    "Format",
     "Hint",
     "Lowered",
     "Probe",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hasten.runtimes.runtime import Arrays, Execution, Lowered, Probe
+from hasten.runtimes.runtime import Arrays, Execution, Format, Lowered, Probe
 from hasten.runtimes.vendor import find, lower_as_file, reported
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class LiteRT:
     """The interpreter with its built-in XNNPACK delegate."""
 
     name = "litert"
+    reads: tuple[Format, ...] = ("tflite",)
     open_s = 0.0
 
     def probe(self) -> Probe:

@@ -21,7 +21,7 @@ import numpy as np
 
 from hasten.errors import RuntimeFailureError
 from hasten.graph import Signature, numpy_dtype
-from hasten.runtimes.runtime import Arrays, Execution, Lowered, Probe
+from hasten.runtimes.runtime import Arrays, Execution, Format, Lowered, Probe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +37,7 @@ class NullRuntime:
     """Spins for as long as the graph's metadata says, and answers zeros."""
 
     name = "null"
+    reads: tuple[Format, ...] = ("null",)
     open_s = 0.0
 
     def probe(self) -> Probe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hasten.runtimes.runtime import Arrays, Execution, Hint, Lowered, Probe
+from hasten.runtimes.runtime import Arrays, Execution, Format, Hint, Lowered, Probe
 from hasten.runtimes.vendor import cpu_flags, find, lower_as_file, reported
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class OnnxRuntime:
     """Sessions never spin: an idle session that spins burns a core its neighbours need."""
 
     name = "onnxruntime"
+    reads: tuple[Format, ...] = ("onnx",)
     open_s = 0.0
 
     def probe(self) -> Probe:

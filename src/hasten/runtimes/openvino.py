@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hasten.runtimes.runtime import Arrays, Execution, Hint, Lowered, Probe
+from hasten.runtimes.runtime import Arrays, Execution, Format, Hint, Lowered, Probe
 from hasten.runtimes.vendor import find, lower_as_file, reported
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class OpenVino:
     """One infer request a session; f32 is asked for by name, since the default may be bf16."""
 
     name = "openvino"
+    reads: tuple[Format, ...] = ("onnx", "tflite")
     open_s = 0.0
 
     def probe(self) -> Probe:

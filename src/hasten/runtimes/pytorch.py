@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hasten.errors import RuntimeFailureError
 from hasten.graph import TorchSource, import_object, open_exported_program
-from hasten.runtimes.runtime import Arrays, Execution, Lowered, Probe
+from hasten.runtimes.runtime import Arrays, Execution, Format, Lowered, Probe
 from hasten.runtimes.vendor import find, reported
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ _LOADING = threading.Lock()
 
 class PyTorch:
     """Runs the model's own PyTorch source: the user's module, or the program in a ``.pt2``."""
+
+    reads: tuple[Format, ...] = ("pt2",)
 
     def __init__(self, *, compiled: bool = False) -> None:
         self.compiled = compiled

@@ -13,10 +13,13 @@ from hasten.graph import Signature, TorchSource
 if TYPE_CHECKING:
     from hasten.graph import Model
 
-__all__ = ["Arrays", "Execution", "Hint", "Lowered", "Probe", "Runtime", "Session"]
+__all__ = ["Arrays", "Execution", "Format", "Hint", "Lowered", "Probe", "Runtime", "Session"]
 
 #: Tensors by name, C-contiguous.
 Arrays = dict[str, np.ndarray]
+
+#: What a model is on disk.
+Format = Literal["onnx", "tflite", "pt2", "null"]
 
 #: The precision a runtime may compute float operators in; ``default`` leaves it to the runtime.
 Hint = Literal["default", "f32", "bf16", "f16"]
@@ -58,7 +61,7 @@ class Lowered(msgspec.Struct, frozen=True):
     """
 
     path: str
-    format: Literal["onnx", "tflite", "pt2", "null"]
+    format: Format
     signature: Signature
     torch: TorchSource | None = None
 
@@ -84,6 +87,8 @@ class Runtime(Protocol):
     """A way to run models. Making one imports no vendor library; the methods may."""
 
     name: str
+    #: Formats of lowered files that it opens.
+    reads: tuple[Format, ...]
     #: Seconds that opening a session typically takes where that is long enough to plan for.
     open_s: float
 

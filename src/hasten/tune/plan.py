@@ -57,7 +57,10 @@ def make_plan(
         steps=tuple(applied(step) for step in chosen.candidate.steps),
         runtime=chosen.candidate.runtime,
         execution=msgspec.to_builtins(chosen.candidate.execution),
-        serving={"max_batch_size": _max_batch(chosen)},
+        serving={
+            "max_batch_size": _max_batch(chosen),
+            "preprocessing": _preprocessing(chosen, judge),
+        },
     )
     evidence = evidence_of(
         reference=reference,
@@ -111,6 +114,16 @@ def _max_batch(chosen: Contestant) -> int:
     return chosen.candidate.execution.batch
 
 
+def _preprocessing(chosen: Contestant, judge: Judge) -> dict[str, object]:
+    """By input, what is still to be done to pixels before the model takes them."""
+    inputs = chosen.lowered.signature.inputs if chosen.lowered else ()
+    return {
+        spec.name: msgspec.to_builtins(judge.validation.preprocessing[spec.name])
+        for spec in inputs
+        if spec.name in judge.validation.preprocessing and spec.dtype != "uint8"
+    }
+
+
 def _side(contestant: Contestant, target: Target) -> Side:
     return Side(
         label=contestant.label,
@@ -127,13 +140,29 @@ def _ranked(
     """All candidates and the reference: the winner first, then by speed, unmeasured ones last."""
     records = [contestant.record(target) for contestant in [*contestants, reference]]
     return sorted(
-        records,
+        _gathered(records),
         key=lambda record: (
             record.status != "won",
             -(record.speedup.median if record.speedup else 0.0),
             record.label,
         ),
     )
+
+
+def _gathered(records: Sequence[CandidateRecord]) -> list[CandidateRecord]:
+    """Keep one of those never measured that share steps and reason; it says how many it is."""
+    kept: list[CandidateRecord] = []
+    alike: dict[tuple[object, ...], list[CandidateRecord]] = {}
+    for record in records:
+        if record.latency_ms is not None:
+            kept.append(record)
+        else:
+            key = (record.status, record.reason, str(record.steps))
+            alike.setdefault(key, []).append(record)
+    for first, *others in alike.values():
+        also = f" (and {len(others)} more ways to run these steps)" if others else ""
+        kept.append(msgspec.structs.replace(first, reason=first.reason + also))
+    return kept
 
 
 def _unmet(chosen: Contestant, judge: Judge, target: Target) -> list[str]:
@@ -159,13 +188,13 @@ def _sentence(reference: Contestant, outcome: Outcome, judge: Judge, target: Tar
         return f"The reference stays ({reference.label}): nothing else was measurably better."
     gain = outcome.speedup
     how = (
-        "has {:.2f} times the throughput of"
+        "gives {:.2f} times the throughput of"
         if target == "throughput"
-        else ("is {:.2f} times as fast as")
+        else ("runs {:.2f} times as fast as")
     )
     return (
-        f"{chosen.label} {how.format(gain.median)} {reference.label}"
-        f" (95 % interval {gain.low:.2f} to {gain.high:.2f}){_kept(judge, chosen)}."
+        f"The model {how.format(gain.median)} the reference (95 % interval {gain.low:.2f} to"
+        f" {gain.high:.2f}){_kept(judge, chosen)}: {chosen.label}, against {reference.label}."
     )
 
 

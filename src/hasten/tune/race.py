@@ -77,9 +77,7 @@ class Race:
         judge_until = self.deadline.earlier_by(left_s * (1 - self.pace.judge_share))
         try:
             self._screen(screen_until)
-            finalists = self._finalists(judge_until)
-            if finalists:
-                return self._confirm(finalists)
+            return self._confirm(self._finalists(judge_until))
         except KeyboardInterrupt:
             if not self.reference.measurement.measured_rounds:
                 raise
@@ -220,13 +218,14 @@ class Race:
             )
         control = result.speedup(twin) if twin in result.measured else None
         confirmed = [contestant for contestant in finalists if contestant in result.measured]
-        self.reference.measurement = result.reference
+        if confirmed:
+            self.reference.measurement = result.reference
         for contestant in confirmed:
             contestant.speedup = result.speedup(contestant)
             contestant.measurement = result.measured[contestant]
         self._note_control(control)
         if not confirmed:
-            return self._unconfirmed()
+            return self._unconfirmed(control)
         best = max(confirmed, key=_median)
         winner = _plainest_equal(best, confirmed, result, control)
         return self._decide(winner, confirmed, control)
@@ -238,7 +237,7 @@ class Race:
                 " were called"
             )
 
-    def _unconfirmed(self) -> Outcome:
+    def _unconfirmed(self, control: Interval | None = None) -> Outcome:
         """Choose among what was measured and judged, when there was no time for more."""
         judged = [contestant for contestant in self._measured() if contestant.score is not None]
         if not self.reference.measurement.measured_rounds:
@@ -249,8 +248,8 @@ class Race:
                 hint="give more, such as --time 10m",
             )
         if not judged:
-            return self._keep_reference("nothing else was measured and within the budget")
-        return self._decide(max(judged, key=_median), judged, None)
+            return self._keep_reference("nothing else was measured and within the budget", control)
+        return self._decide(max(judged, key=_median), judged, control)
 
     def _decide(
         self, winner: Contestant, confirmed: Iterable[Contestant], control: Interval | None
@@ -265,6 +264,8 @@ class Race:
         if verdict(winner.speedup, control) != "faster" and not goal_missed:
             winner.drop("lost", f"no measurable gain over the reference: {winner.speedup}")
             return self._keep_reference("nothing was measurably faster within the budget", control)
+        if goal_missed:
+            self.notes.append(f"the reference misses a goal: {goal_missed}")
         winner.status = "won"
         return Outcome(winner, winner.speedup, control, self.notes)
 

@@ -94,12 +94,9 @@ def _split(text: str) -> tuple[str, str | None]:
 
 
 def _require_readable(runtime: str, lowered: Lowered, text: str) -> None:
-    reads = {"onnx": {"onnxruntime", "openvino"}, "tflite": {"litert", "openvino"}}
-    reads |= {"pt2": {"pytorch", "torch-compile"}, "null": {"null"}}
-    if runtime not in reads[lowered.format]:
-        raise OptionError(
-            expected=f"one of {', '.join(sorted(reads[lowered.format]))}", got=runtime, where=text
-        )
+    able = [name for name in RUNTIMES if lowered.format in get_runtime(name).reads]
+    if runtime not in able:
+        raise OptionError(expected=f"one of {', '.join(able)}", got=runtime, where=text)
 
 
 def _samples(lowered: Lowered, wanted: Wanted, scratch: Path) -> Path:
