@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import onnx
+
 from figures import MODELS, Figure, report
 from hasten.data import Samples
 from hasten.graph import read_onnx, write_onnx
@@ -57,7 +59,7 @@ def main() -> int:
     return report(figures)
 
 
-def _ratio(proto: object, scratch: Path) -> float:
+def _ratio(proto: onnx.ModelProto, scratch: Path) -> float:
     import numpy as np
 
     from hasten.graph import model_from_proto

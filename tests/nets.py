@@ -50,7 +50,8 @@ def images(count: int) -> np.ndarray:
 
 def labels(samples: np.ndarray) -> np.ndarray:
     """What the network answers, so that it is always right."""
-    return run(model_from_proto(conv_net(), "net"), {"x": samples})["y"].argmax(axis=1)
+    outputs = run(model_from_proto(conv_net(), "net"), {"x": samples})
+    return np.asarray(outputs["y"].argmax(axis=1))
 
 
 def saved_net(folder: Path) -> Path:

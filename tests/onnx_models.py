@@ -13,7 +13,9 @@ from hasten.graph import Model
 from hasten.graph.clean import Arrays
 
 
-def value(name: str, shape: Sequence[int | str | None] | None, dtype: int = TensorProto.FLOAT):
+def value(
+    name: str, shape: Sequence[int | str | None] | None, dtype: int = TensorProto.FLOAT
+) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, dtype, shape)
 
 

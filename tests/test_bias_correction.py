@@ -49,7 +49,7 @@ def conv_net(*, groups: int = 1, bias: bool = True) -> Model:
     )
 
 
-def gemm_net(*, transposed: bool, **attributes: float) -> Model:
+def gemm_net(*, transposed: bool, alpha: float | None = None, beta: float | None = None) -> Model:
     columns = _CHANNELS * _SIDE * _SIDE
     rows = numpy_helper.to_array(tensor("w", 5, columns, seed=3))
     stored = np.ascontiguousarray(rows if transposed else rows.T)
@@ -57,7 +57,9 @@ def gemm_net(*, transposed: bool, **attributes: float) -> Model:
         model(
             [
                 helper.make_node("Flatten", ["x"], ["f"]),
-                helper.make_node("Gemm", ["f", "w", "b"], ["y"], transB=transposed, **attributes),
+                helper.make_node(
+                    "Gemm", ["f", "w", "b"], ["y"], transB=transposed, alpha=alpha, beta=beta
+                ),
             ],
             [value("x", ["n", _CHANNELS, _SIDE, _SIDE])],
             [value("y", ["n", 5])],

@@ -511,6 +511,7 @@ def test_a_pt2_file_is_copied(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
     model = load(module, torch.zeros(1, 4), scratch=tmp_path)
     save_torch(model, tmp_path / "copy.pt2")
+    assert model.torch is not None
     assert (tmp_path / "copy.pt2").read_bytes() == Path(model.torch.location).read_bytes()
 
 
@@ -521,6 +522,7 @@ def test_a_model_that_is_not_of_pytorch_cannot_be_saved_as_such(tmp_path: Path) 
 
 def test_an_original_that_is_gone_is_an_error_of_the_model(tmp_path: Path) -> None:
     model = load(nn.Linear(4, 3), torch.zeros(1, 4), scratch=tmp_path)
+    assert model.torch is not None
     Path(model.torch.location).unlink()
     with pytest.raises(ModelError, match="no such file"):
         save_torch(model, tmp_path / "copy.pt2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -131,7 +132,9 @@ def test_mse_keeps_a_spike_at_the_end() -> None:
 
 
 @pytest.mark.parametrize("calibrate", [mse, entropy])
-def test_planted_outliers_cost_less_than_with_minmax(calibrate) -> None:
+def test_planted_outliers_cost_less_than_with_minmax(
+    calibrate: Callable[[Histogram], Range],
+) -> None:
     values = with_outliers(gaussian(1_000_000), 60.0, -60.0)
     histogram = seen(values)
     gain = sqnr_db(values, calibrate(histogram)) - sqnr_db(values, minmax(histogram))

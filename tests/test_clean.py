@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hasten.errors import ModelError, RefusedError
 from hasten.graph import Model, clean, model_from_proto
+from hasten.graph.clean import Arrays
 from onnx_models import branching, conv_bn, linear, model, run, value, weight
 
 _IMAGE = {"x": np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)}
@@ -98,7 +99,7 @@ def test_an_input_that_nobody_reads_stays() -> None:
 def test_outputs_that_part_are_refused_with_the_distance() -> None:
     before = model_from_proto(conv_bn())
 
-    def wrong(net: Model, feed: dict) -> dict:
+    def wrong(net: Model, feed: Arrays) -> Arrays:
         return {"y": np.ones(2, np.float32) * (1.0 if net is before else 1.5)}
 
     with pytest.raises(RefusedError, match=r"^cleaning net: output y would be off by up to 0.5$"):
@@ -108,7 +109,7 @@ def test_outputs_that_part_are_refused_with_the_distance() -> None:
 def test_another_dtype_or_shape_is_refused() -> None:
     before = model_from_proto(conv_bn())
 
-    def wrong(net: Model, feed: dict) -> dict:
+    def wrong(net: Model, feed: Arrays) -> Arrays:
         return {"y": np.ones(2, np.float32 if net is before else np.float64)}
 
     with pytest.raises(RefusedError, match=r"output y was float32\[2\] and becomes float64\[2\]$"):
@@ -118,7 +119,7 @@ def test_another_dtype_or_shape_is_refused() -> None:
 def test_not_a_number_where_there_was_one_is_refused() -> None:
     before = model_from_proto(conv_bn())
 
-    def wrong(net: Model, feed: dict) -> dict:
+    def wrong(net: Model, feed: Arrays) -> Arrays:
         return {"y": np.full(2, 1.0 if net is before else np.nan, np.float32)}
 
     with pytest.raises(RefusedError, match="off by up to inf"):

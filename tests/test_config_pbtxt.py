@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format  # type: ignore[import-untyped]
 
 from hasten.bundle.config_pbtxt import config_pbtxt
 from hasten.bundle.manifest import Manifest, PlanRecord
@@ -42,7 +42,7 @@ _ENUMS = {
 }
 
 
-def _model_config() -> type:
+def _model_config() -> Any:
     file = descriptor_pb2.FileDescriptorProto(name="config.proto", package="t", syntax="proto3")
     for name, values in _ENUMS.items():
         enum = file.enum_type.add(name=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def reason(found: Model, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("make", [mlp, convolution])
-def test_outputs_stay_close_to_those_in_float(make, tmp_path: Path) -> None:
+def test_outputs_stay_close_to_those_in_float(make: Callable[[], Model], tmp_path: Path) -> None:
     plain = make()
     found = apply_step(plain, DynamicInt8(), Context(tmp_path))
     want, got = run(plain, feed(plain))["y"], run(found, feed(plain))["y"]

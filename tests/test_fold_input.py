@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import onnx
@@ -14,13 +16,21 @@ from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from hasten.compress import Context, FoldInput, apply_step
 from hasten.compress.fold_input import fold_input, normalised_tensor, pixel_range
 from hasten.data import Preprocessing
+from hasten.data.preprocessing import Colour, Layout
 from hasten.errors import RefusedError
 from hasten.graph import AppliedStep, Model, Signature, TensorSpec
 
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-_LITE = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
-_GRAY = {"mean": (0.1307,), "std": (0.3081,), "colour": "gray"}
-_KINDS = {
+
+class Kind(TypedDict, total=False):
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    colour: Colour
+
+
+_IMAGENET: Kind = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_LITE: Kind = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
+_GRAY: Kind = {"mean": (0.1307,), "std": (0.3081,), "colour": "gray"}
+_KINDS: dict[str, Kind] = {
     "lite": _LITE,
     "imagenet": _IMAGENET,
     "whole zero points": {"mean": (0.0, 51 / 255, 1.0), "std": (0.5, 0.25, 1.0)},
@@ -35,7 +45,7 @@ every_kind = pytest.mark.parametrize("kind", _KINDS)
 every_layout = pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 
 
-def declared(kind: str = "lite", layout: str = "nchw") -> Preprocessing:
+def declared(kind: str = "lite", layout: Layout = "nchw") -> Preprocessing:
     return Preprocessing((6, 8), layout=layout, **_KINDS[kind])
 
 
@@ -45,12 +55,20 @@ def tap(preprocessing: Preprocessing, *, opset: int = 17, dtype: int = TensorPro
         helper.make_node("Identity", ["image"], ["same"]),
         helper.make_node("Relu", ["image"], ["positive"]),
     ]
-    shape = ["batch", *preprocessing.input_shape]
+    shape: list[str | int] = ["batch", *preprocessing.input_shape]
     outputs = [helper.make_tensor_value_info(name, dtype, shape) for name in ("same", "positive")]
     return model_of(nodes, shape, outputs, opset=opset, dtype=dtype)
 
 
-def model_of(nodes, shape, outputs, *, opset=17, dtype=TensorProto.FLOAT, initializers=()) -> Model:
+def model_of(
+    nodes: Sequence[onnx.NodeProto],
+    shape: Sequence[str | int],
+    outputs: Sequence[onnx.ValueInfoProto],
+    *,
+    opset: int = 17,
+    dtype: int = TensorProto.FLOAT,
+    initializers: Sequence[onnx.TensorProto] = (),
+) -> Model:
     value = helper.make_tensor_value_info("image", dtype, shape)
     graph = helper.make_graph(nodes, "graph", [value], outputs, list(initializers))
     opsets = [helper.make_opsetid("", opset)]
@@ -68,7 +86,7 @@ def run(model: Model, image: np.ndarray) -> list[np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.payload, options)
-    return session.run(None, {"image": image})
+    return list(session.run(None, {"image": image}))
 
 
 def pixels_for(preprocessing: Preprocessing, count: int = 5) -> np.ndarray:
@@ -80,7 +98,7 @@ def pixels_for(preprocessing: Preprocessing, count: int = 5) -> np.ndarray:
 
 @every_kind
 @every_layout
-def test_the_folded_model_answers_like_the_float_path(kind: str, layout: str) -> None:
+def test_the_folded_model_answers_like_the_float_path(kind: str, layout: Layout) -> None:
     preprocessing = declared(kind, layout)
     model, pixels = tap(preprocessing), pixels_for(preprocessing)
     folded = fold_input(model, {"image": preprocessing})
@@ -100,7 +118,7 @@ def test_the_pixel_range_is_what_pixels_can_reach(kind: str) -> None:
 
 
 @every_layout
-def test_the_input_becomes_bytes_channels_last_under_its_own_name(layout: str) -> None:
+def test_the_input_becomes_bytes_channels_last_under_its_own_name(layout: Layout) -> None:
     preprocessing = declared(layout=layout)
     folded = fold_input(tap(preprocessing), {"image": preprocessing})
     assert str(folded.signature.input("image")) == "image: uint8[?,6,8,3]"
@@ -126,7 +144,7 @@ def test_the_folded_graph_is_valid_onnx() -> None:
         ("imagenet", "nhwc", ["DequantizeLinear", "Sub"]),
     ],
 )
-def test_as_few_operators_as_the_numbers_allow(kind: str, layout: str, kinds: list[str]) -> None:
+def test_as_few_operators_as_the_numbers_allow(kind: str, layout: Layout, kinds: list[str]) -> None:
     preprocessing = declared(kind, layout)
     folded = fold_input(tap(preprocessing), {"image": preprocessing})
     assert [node.op_type for node in folded.graph.graph.node[:-2]] == kinds
@@ -146,8 +164,8 @@ def quantized(folded: Model, pixels: np.ndarray, folder: Path) -> Model:
     """The folded model after ONNX Runtime's own QDQ writer."""
     reader = iter([{"image": pixels}])
 
-    class Reader(CalibrationDataReader):
-        def get_next(self):
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def get_next(self) -> dict[str, np.ndarray] | None:
             return next(reader, None)
 
     target = folder / "int8.onnx"
@@ -172,7 +190,9 @@ def test_the_qdq_writer_takes_the_folded_model(kind: str, tmp_path: Path) -> Non
     assert np.square(got - want).sum() < 1e-3 * np.square(want).sum()
 
 
-def test_with_a_whole_zero_point_the_convolution_takes_the_pixels_as_they_are(tmp_path) -> None:
+def test_with_a_whole_zero_point_the_convolution_takes_the_pixels_as_they_are(
+    tmp_path: Path,
+) -> None:
     folded = fold_input(convolution(declared("lite")), {"image": declared("lite")})
     graph = quantized(folded, pixels_for(declared("lite")), tmp_path).graph.graph
     (conv,) = [node for node in graph.node if node.op_type == "Conv"]
@@ -193,7 +213,7 @@ def test_the_given_model_is_left_as_it_was() -> None:
     assert model.graph.SerializeToString(deterministic=True) == before
 
 
-def test_the_step_folds_what_the_samples_declare(tmp_path) -> None:
+def test_the_step_folds_what_the_samples_declare(tmp_path: Path) -> None:
     context = Context(scratch=tmp_path, preprocessing={"image": declared()})
     folded = apply_step(tap(declared()), FoldInput(), context)
     assert folded.steps == (AppliedStep("fold_input"),)

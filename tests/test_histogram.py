@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ def test_every_value_is_counted_once(parts: list[np.ndarray]) -> None:
 
 
 @given(batches, st.randoms())
-def test_the_order_of_adds_changes_nothing(parts: list[np.ndarray], random) -> None:
+def test_the_order_of_adds_changes_nothing(parts: list[np.ndarray], random: Random) -> None:
     shuffled = random.sample(parts, len(parts))
     first, second = histogram_of(*parts), histogram_of(*shuffled)
     assert first.width == second.width

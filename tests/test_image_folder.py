@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,23 @@ RED, GREEN = (255, 0, 0), (0, 255, 0)
 
 
 def save(
-    path: Path, colour: object = RED, size: tuple[int, int] = (4, 4), mode: str = "RGB"
+    path: Path,
+    colour: int | tuple[int, ...] = RED,
+    size: tuple[int, int] = (4, 4),
+    mode: str = "RGB",
 ) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, colour).save(path)
     return path
 
 
-def read(folder: Path, preprocessing: Preprocessing | None = None, **options: object) -> Samples:
+def read(
+    folder: Path,
+    preprocessing: Preprocessing | None = None,
+    advance: Callable[[int, int], None] | None = None,
+) -> Samples:
     scratch = folder.parent / "scratch"
-    return read_image_folder(folder, SIGNATURE, preprocessing, scratch, **options)
+    return read_image_folder(folder, SIGNATURE, preprocessing, scratch, advance)
 
 
 def message_of(folder: Path) -> str:
@@ -90,7 +98,7 @@ def test_pixels_are_stored_in_the_colour_order_asked_for(tmp_path: Path) -> None
     [("L", 9, [9, 9, 9]), ("RGBA", (1, 2, 3, 4), [1, 2, 3]), ("1", 1, [255, 255, 255])],
 )
 def test_other_colour_modes_become_rgb(
-    tmp_path: Path, mode: str, colour: object, expected: list[int]
+    tmp_path: Path, mode: str, colour: int | tuple[int, ...], expected: list[int]
 ) -> None:
     save(tmp_path / "data" / "1.png", colour, mode=mode)
     assert read(tmp_path / "data").arrays["image"][0, 0, 0].tolist() == expected

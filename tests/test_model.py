@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -11,7 +12,7 @@ from onnx_models import linear
 from tflite_models import add_model
 
 
-def _message(source: object, scratch: Path) -> str:
+def _message(source: Any, scratch: Path) -> str:
     with pytest.raises(ModelError) as raised:
         load(source, scratch=scratch)
     message = str(raised.value)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def message_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_arrays_and_labels_are_read(tmp_path: Path, save) -> None:
+def test_arrays_and_labels_are_read(tmp_path: Path, save: Callable[..., None]) -> None:
     save(tmp_path / "val.npz", x=ARRAY, labels=np.arange(100, dtype=np.uint8))
     samples = read_npz(tmp_path / "val.npz", SIGNATURE)
     np.testing.assert_array_equal(samples.arrays["x"], ARRAY)

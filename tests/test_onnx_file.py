@@ -204,7 +204,7 @@ def _make_external(tensor: onnx.TensorProto, **entries: str) -> bytes:
     return data
 
 
-def _external(folder: Path, *, pad: int = 0, **entries: str) -> Path:
+def _external(folder: Path, pad: int = 0, /, **entries: str) -> Path:
     """A model whose weight lies in w.bin after ``pad`` bytes, with these entries."""
     proto = linear()
     data = _make_external(proto.graph.initializer[0], **{"location": "w.bin", **entries})
@@ -213,7 +213,7 @@ def _external(folder: Path, *, pad: int = 0, **entries: str) -> Path:
 
 
 def test_external_data_in_the_models_folder_is_read_in(tmp_path: Path) -> None:
-    path = _external(tmp_path, pad=8, offset="8", length="48")
+    path = _external(tmp_path, 8, offset="8", length="48")
     x = np.ones((2, 4), np.float32)
     read = read_onnx(path)
     assert not read.graph.graph.initializer[0].external_data

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from hasten.data import Preprocessing, parse_preprocessing
+from hasten.data.preprocessing import Colour
 from hasten.errors import OptionError
 from hasten.graph import TensorSpec
 
@@ -20,7 +21,7 @@ def channels(colour: str) -> int:
 
 @st.composite
 def preprocessings(draw: st.DrawFn) -> Preprocessing:
-    colour = draw(st.sampled_from(["rgb", "bgr", "gray"]))
+    colour: Colour = draw(st.sampled_from(["rgb", "bgr", "gray"]))
     count = channels(colour)
     means = st.floats(-2, 2, width=32)
     stds = st.floats(0.125, 4, width=32)

@@ -5,8 +5,9 @@ import inspect
 import pkgutil
 import types
 
-import hasten
 import pytest
+
+import hasten
 
 MODULES = sorted(
     module.name

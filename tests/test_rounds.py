@@ -64,18 +64,18 @@ class Opened:
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         self.stack = stack
         self.folder = folder
-        self.idle: list[tuple[dict[str, object], Worker]] = []
+        self.idle: list[tuple[int, Worker]] = []
 
-    def take(self, behaviour: dict[str, object]) -> Worker:
+    def take(self, cost_ns: int) -> Worker:
         for at, (other, worker) in enumerate(self.idle):
-            if other == behaviour:
+            if other == cost_ns:
                 del self.idle[at]
                 with suppress(RuntimeFailureError):  # the last test may have ended it
                     worker.measure(1, 0, LIMIT_S)
                     return worker
-                return self.take(behaviour)
+                return self.take(cost_ns)
         worker = self.stack.enter_context(Worker(self.folder))
-        open_null(worker, self.folder, **behaviour)
+        open_null(worker, self.folder, cost_ns=cost_ns)
         return worker
 
 
@@ -84,16 +84,16 @@ class Lanes:
 
     def __init__(self, opened: Opened) -> None:
         self.opened = opened
-        self.lent: list[tuple[dict[str, object], Worker]] = []
+        self.lent: list[tuple[int, Worker]] = []
 
-    def __call__(self, **behaviour: object) -> Entrant:
-        worker = self.opened.take(behaviour)
-        self.lent.append((behaviour, worker))
+    def __call__(self, cost_ns: int = 0) -> Entrant:
+        worker = self.opened.take(cost_ns)
+        self.lent.append((cost_ns, worker))
         return Entrant(worker)
 
-    def sized(self, **behaviour: object) -> Entrant:
+    def sized(self, cost_ns: int = 0) -> Entrant:
         """One whose turn is a single run, which nobody expects to take long."""
-        entrant = self(**behaviour)
+        entrant = self(cost_ns)
         entrant.runs, entrant.expected_s = 1, 0.001
         return entrant
 

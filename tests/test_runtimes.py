@@ -25,6 +25,7 @@ from hasten.graph import (
     read_tflite,
 )
 from hasten.runtimes import RUNTIMES, Arrays, Execution, Lowered, Session, get_runtime
+from hasten.runtimes.runtime import Format, Hint
 from onnx_models import conv_bn, model, run, value, weight
 from tflite_models import add_model
 
@@ -43,15 +44,18 @@ class Subject:
 
     def feed(self, batch: int, seed: int = 0) -> Arrays:
         random = np.random.default_rng(seed)
-        return {
-            spec.name: random.normal(size=(batch, *spec.shape[1:])).astype(np.float32)
+        shapes = {
+            spec.name: (batch, *(dim or 1 for dim in spec.shape[1:]))
             for spec in self.model.signature.inputs
+        }
+        return {
+            name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()
         }
 
     def open(self, folder: Path, threads: int = 1) -> Session:
         runtime = get_runtime(self.runtime)
         # What OpenVINO does by default is bf16 where the processor has it.
-        hint = "f32" if "f32" in runtime.probe().hints else "default"
+        hint: Hint = "f32" if "f32" in runtime.probe().hints else "default"
         lowered = runtime.lower(self.model, folder)
         return runtime.open(lowered, Execution(threads=threads, hint=hint))
 
@@ -64,7 +68,8 @@ class ConvNet(nn.Module):
         self.layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)
+        y: torch.Tensor = self.layers(x)
+        return y
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +116,7 @@ def opened_module(folder: Path, name: str, code: str, outputs: int = 1) -> Sessi
     return get_runtime("pytorch").open(Lowered("", "pt2", signature, source), Execution())
 
 
-def torch_source(location: str, outputs: tuple[str, ...]):
+def torch_source(location: str, outputs: tuple[str, ...]) -> TorchSource:
     return TorchSource(location, ("x",), outputs)
 
 
@@ -238,10 +243,10 @@ def test_two_sessions_run_in_two_threads_at_once(subject: Subject, tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "kind"), [("onnxruntime", "onnx"), ("openvino", "onnx"), ("litert", "tflite")]
 )
-def test_a_broken_file_is_a_failure_of_one_line(name: str, kind: str, tmp_path: Path) -> None:
+def test_a_broken_file_is_a_failure_of_one_line(name: str, kind: Format, tmp_path: Path) -> None:
     path = tmp_path / f"broken.{kind}"
     path.write_bytes(b"no model at all\n" * 40)
-    lowered = Lowered(str(path), kind, Signature((), ()))  # type: ignore[arg-type]
+    lowered = Lowered(str(path), kind, Signature((), ()))
     with pytest.raises(RuntimeFailureError, match=f"^{name} could not compile: .+$") as caught:
         get_runtime(name).open(lowered, Execution())
     assert "\n" not in str(caught.value)

@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -16,14 +17,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hasten.compress import Context, FoldInput, StaticInt8, apply_step
 from hasten.compress.calibration import CALIBRATORS
-from hasten.compress.static_int8 import observe
+from hasten.compress.static_int8 import Calibrator, observe
 from hasten.compress.step import Observation
 from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError
 from hasten.graph import Model, model_from_proto
-from hasten.progress import Advance
+from hasten.progress import Advance, Progress, Quiet
 from hasten.runtimes import Arrays, Execution, get_runtime
 from onnx_models import branching, linear, model, run, value
+
+Activations = Literal["u8", "s8"]
 
 every_dtype = pytest.mark.parametrize("activations", ["u8", "s8"])
 every_runtime = pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
@@ -42,7 +45,7 @@ def filters(name: str, *shape: int, seed: int) -> onnx.TensorProto:
 
 
 def scalar(name: str, number: float) -> onnx.TensorProto:
-    return numpy_helper.from_array(np.float32(number), name)
+    return numpy_helper.from_array(np.array(number, np.float32), name)
 
 
 def net(batch: int | str = "n") -> Model:
@@ -73,8 +76,11 @@ def images(count: int = 32, *, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, 3, _SIDE, _SIDE)).astype(np.float32)
 
 
-def context(folder: Path, samples: np.ndarray | None = None, **more: object) -> Context:
-    return Context(folder, Samples({"x": images() if samples is None else samples}), **more)
+def context(
+    folder: Path, samples: np.ndarray | None = None, progress: Progress | None = None
+) -> Context:
+    held = Samples({"x": images() if samples is None else samples})
+    return Context(folder, held, progress=progress or Quiet())
 
 
 def answers(found: Model, feed: Arrays, runtime: str, folder: Path) -> Arrays:
@@ -120,7 +126,7 @@ class Stages:
 @every_calibrator
 @every_dtype
 def test_ranges_of_the_calibrator_are_the_scales_of_the_graph(
-    calibrator: str, activations: str, tmp_path: Path
+    calibrator: Calibrator, activations: Activations, tmp_path: Path
 ) -> None:
     place = context(tmp_path)
     held = constants(apply_step(net(), StaticInt8(activations, calibrator), place))
@@ -132,7 +138,9 @@ def test_ranges_of_the_calibrator_are_the_scales_of_the_graph(
 
 
 @every_dtype
-def test_zero_points_put_zero_where_the_range_has_it(activations: str, tmp_path: Path) -> None:
+def test_zero_points_put_zero_where_the_range_has_it(
+    activations: Activations, tmp_path: Path
+) -> None:
     held = constants(apply_step(net(), StaticInt8(activations), context(tmp_path)))
     assert held["r1_zero_point"] == {"u8": 0, "s8": -128}[activations]
     assert held["r1_zero_point"].dtype == {"u8": np.uint8, "s8": np.int8}[activations]
@@ -140,7 +148,7 @@ def test_zero_points_put_zero_where_the_range_has_it(activations: str, tmp_path:
 
 def test_weights_have_a_scale_for_each_channel_of_output(tmp_path: Path) -> None:
     held = constants(apply_step(net(), StaticInt8(), context(tmp_path)))
-    for name, axes in {"w1": (1, 2, 3), "w2": (1, 2, 3), "w3": 1}.items():
+    for name, axes in {"w1": (1, 2, 3), "w2": (1, 2, 3), "w3": (1,)}.items():
         peak = np.abs(constants(net())[name]).max(axis=axes)
         np.testing.assert_allclose(held[f"{name}_scale"], peak / 127, rtol=1e-5)
         assert held[f"{name}_quantized"].dtype == np.int8
@@ -155,7 +163,7 @@ def test_relu_and_clip_leave_the_graph_their_range_does_the_same(tmp_path: Path)
 @every_dtype
 @pytest.mark.parametrize("bounds", [(2.0, 6.0), (-3.0, -1.0)])
 def test_a_clip_whose_bounds_leave_zero_out_stays(
-    bounds: tuple[float, float], activations: str, tmp_path: Path
+    bounds: tuple[float, float], activations: Activations, tmp_path: Path
 ) -> None:
     nodes = [
         helper.make_node("Conv", ["x", "w1"], ["c"]),
@@ -173,7 +181,7 @@ def test_a_clip_whose_bounds_leave_zero_out_stays(
 
 @every_dtype
 def test_an_output_that_a_relu_reads_keeps_its_negative_values(
-    activations: str, tmp_path: Path
+    activations: Activations, tmp_path: Path
 ) -> None:
     nodes = [
         helper.make_node("Conv", ["x", "w1"], ["c"]),
@@ -220,7 +228,7 @@ def test_a_graph_of_an_older_opset_is_lifted(tmp_path: Path) -> None:
 @every_runtime
 @every_calibrator
 def test_outputs_stay_close_to_those_in_float(
-    calibrator: str, runtime: str, activations: str, tmp_path: Path
+    calibrator: Calibrator, runtime: str, activations: Activations, tmp_path: Path
 ) -> None:
     feed = {"x": images(16, seed=7)}
     found = apply_step(net(), StaticInt8(activations, calibrator), context(tmp_path))
@@ -231,14 +239,15 @@ def test_outputs_stay_close_to_those_in_float(
 @every_runtime
 def test_unsigned_and_signed_activations_hold_the_same_values(runtime: str, tmp_path: Path) -> None:
     place, feed = context(tmp_path), {"x": images(16, seed=7)}
-    found = {kind: apply_step(net(), StaticInt8(kind), place) for kind in ("u8", "s8")}
+    kinds: tuple[Activations, ...] = ("u8", "s8")
+    found = {kind: apply_step(net(), StaticInt8(kind), place) for kind in kinds}
     outputs = [answers(one, feed, runtime, tmp_path)["y"] for one in found.values()]
     step = constants(found["u8"])["y_scale"]
     assert np.abs(outputs[0] - outputs[1]).max() <= step * 1.001
 
 
 @every_dtype
-def test_onnxruntime_and_openvino_agree(activations: str, tmp_path: Path) -> None:
+def test_onnxruntime_and_openvino_agree(activations: Activations, tmp_path: Path) -> None:
     feed = {"x": images(16, seed=7)}
     found = apply_step(net(), StaticInt8(activations), context(tmp_path))
     ours, theirs = (
@@ -271,7 +280,7 @@ def folded(
 @every_runtime
 @every_preprocessing
 def test_a_folded_model_runs_in_int8_and_stays_close(
-    declared: Preprocessing, runtime: str, activations: str, tmp_path: Path
+    declared: Preprocessing, runtime: str, activations: Activations, tmp_path: Path
 ) -> None:
     plain, place = folded(declared, tmp_path)
     found = apply_step(plain, StaticInt8(activations), place)
@@ -339,7 +348,7 @@ def test_tensors_that_the_writer_takes_out_are_not_watched(tmp_path: Path) -> No
 
 @every_dtype
 def test_ranges_of_what_is_not_watched_would_change_nothing(
-    activations: str, tmp_path: Path
+    activations: Activations, tmp_path: Path
 ) -> None:
     place, plain = context(tmp_path), net()
     found = apply_step(plain, StaticInt8(activations), place)
@@ -353,7 +362,8 @@ def test_ranges_of_what_is_not_watched_would_change_nothing(
 def test_observing_a_model_again_costs_nothing(tmp_path: Path) -> None:
     stages = Stages()
     place = context(tmp_path, progress=stages)
-    for calibrator in ("minmax", "mse"):
+    calibrators: tuple[Calibrator, ...] = ("minmax", "mse")
+    for calibrator in calibrators:
         apply_step(net(), StaticInt8("u8", calibrator), place)
     assert stages.done == {"calibrating": [32]}
 

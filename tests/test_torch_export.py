@@ -5,6 +5,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return load(net, torch.zeros(1, 3, 6, 6), scratch=tmp_path_factory.mktemp("scratch"))
 
 
-def _message(source: object, scratch: Path, *inputs: str, example: object = None) -> str:
+def _message(source: str | nn.Module, scratch: Path, *inputs: str, example: object = None) -> str:
     with pytest.raises((ModelError, OptionError)) as raised:
         load(source, example, inputs=[parse_input(text) for text in inputs], scratch=scratch)
     message = str(raised.value)
@@ -227,7 +228,7 @@ def tamper(small: Model, tmp_path: Path) -> Callable[..., Path]:
     return rewritten
 
 
-def _as_json(change: Callable[[dict], None]) -> Callable[[bytes], bytes]:
+def _as_json(change: Callable[[dict[str, Any]], None]) -> Callable[[bytes], bytes]:
     def rewrite(data: bytes) -> bytes:
         record = json.loads(data)
         change(record)
@@ -260,7 +261,7 @@ def test_pickled_sample_inputs_are_not_unpickled(
 
 
 def test_a_pickled_weight_is_not_unpickled(tamper: Callable[..., Path]) -> None:
-    def pickled(record: dict) -> None:
+    def pickled(record: dict[str, Any]) -> None:
         next(iter(record["config"].values()))["use_pickle"] = True
 
     path = tamper("data/weights/model_weights_config.json", _as_json(pickled))
@@ -272,7 +273,7 @@ def test_a_pickled_object_among_the_constants_is_not_unpickled(
 ) -> None:
     entry = {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": False}
 
-    def opaque(record: dict) -> None:
+    def opaque(record: dict[str, Any]) -> None:
         record["config"]["k"] = {**entry, "tensor_meta": None}
 
     path = tamper("data/constants/model_constants_config.json", _as_json(opaque))
@@ -300,7 +301,7 @@ def test_compiled_code_is_not_loaded(tamper: Callable[..., Path]) -> None:
 def test_an_operator_that_does_more_than_compute_is_refused(
     tamper: Callable[..., Path], target: str
 ) -> None:
-    def call(program: dict) -> None:
+    def call(program: dict[str, Any]) -> None:
         program["graph_module"]["graph"]["nodes"][0]["target"] = target
 
     assert f"got the operator '{target}'" in _refused(tamper("models/model.json", _as_json(call)))
@@ -313,7 +314,7 @@ def test_an_operator_that_does_more_than_compute_is_refused(
 def test_an_expression_that_is_no_arithmetic_is_not_evaluated(
     tamper: Callable[..., Path], expression: str
 ) -> None:
-    def in_shape(program: dict) -> None:
+    def in_shape(program: dict[str, Any]) -> None:
         values = program["graph_module"]["graph"]["tensor_values"]
         values["metadata"] = {"sizes": [{"as_expr": {"expr_str": expression, "hint": None}}]}
 
@@ -321,7 +322,7 @@ def test_an_expression_that_is_no_arithmetic_is_not_evaluated(
 
 
 def test_a_guard_that_is_no_comparison_is_not_run(tamper: Callable[..., Path]) -> None:
-    def guard(program: dict) -> None:
+    def guard(program: dict[str, Any]) -> None:
         program["guards_code"] = ["L['input'].size()[0] >= 2", "open('x')"]
 
     message = _refused(tamper("models/model.json", _as_json(guard)))
@@ -329,7 +330,7 @@ def test_a_guard_that_is_no_comparison_is_not_run(tamper: Callable[..., Path]) -
 
 
 def test_a_name_that_is_code_is_not_written_into_code(tamper: Callable[..., Path]) -> None:
-    def argument(program: dict) -> None:
+    def argument(program: dict[str, Any]) -> None:
         entry = program["graph_module"]["module_call_graph"][0]
         entry["signature"]["forward_arg_names"] = ["x=print(1)"]
 
@@ -337,7 +338,7 @@ def test_a_name_that_is_code_is_not_written_into_code(tamper: Callable[..., Path
 
 
 def test_a_structure_of_other_types_is_not_imported(tamper: Callable[..., Path]) -> None:
-    def structure(program: dict) -> None:
+    def structure(program: dict[str, Any]) -> None:
         entry = program["graph_module"]["module_call_graph"][0]
         spec = {"type": "collections.defaultdict", "context": "{}", "children_spec": []}
         entry["signature"]["out_spec"] = json.dumps([1, spec])

@@ -21,11 +21,11 @@ from hasten.runtimes import Execution, get_runtime
 from onnx_models import branching, model, run, value, weight
 
 
-def product(kind: str = "MatMul", *shape: int, **attributes: int) -> Model:
+def product(kind: str = "MatMul", *shape: int, transposed: bool = False) -> Model:
     """x[n,64] times a weight; for a stack of weights, a stack of x."""
     shape = shape or (64, 32)
     stack = shape[:-2]
-    nodes = [helper.make_node(kind, ["x", "w"], ["y"], **attributes)]
+    nodes = [helper.make_node(kind, ["x", "w"], ["y"], transB=1 if transposed else None)]
     inputs, outputs = [value("x", [*stack, "n", 64])], [value("y", [*stack, "n", None])]
     return model_from_proto(model(nodes, inputs, outputs, [weight("w", *shape)]), kind)
 
@@ -98,7 +98,7 @@ def test_the_zero_point_is_zero_and_both_ends_are_used_alike(case: tuple[np.ndar
     [
         (product("MatMul", 64, 32), 32),
         (product("Gemm", 64, 32), 32),
-        (product("Gemm", 32, 64, transB=1), 32),
+        (product("Gemm", 32, 64, transposed=True), 32),
         (product("MatMul", 5, 64, 32), 32),
         (convolution("Conv", 12, 16, 3, 3), 12),
         (convolution("ConvTranspose", 16, 12, 3, 3), 12),

@@ -16,7 +16,14 @@ from hasten.graph.signature import Signature, TensorSpec
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["model_from_proto", "read_model_bytes", "read_onnx", "signature_of", "write_onnx"]
+__all__ = [
+    "model_from_proto",
+    "one_line",
+    "read_model_bytes",
+    "read_onnx",
+    "signature_of",
+    "write_onnx",
+]
 
 #: Protocol buffers refuse larger messages.
 _MAX_PROTO_BYTES = 2**31 - 1

@@ -17,6 +17,8 @@ __all__ = [
     "control_flow",
     "is_default_domain",
     "node_label",
+    "operator_label",
+    "undefined_in_default_domain",
     "unknown_operators",
 ]
 

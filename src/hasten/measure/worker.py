@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from hasten.graph import Signature
     from hasten.runtimes import Session
 
-__all__ = ["main"]
+__all__ = ["Candidate", "main"]
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hasten.graph import Model
 
-__all__ = ["LiteRT"]
+__all__ = ["LiteRT", "LiteRTSession"]
 
 _RUNNING = reported("litert could not run")
 

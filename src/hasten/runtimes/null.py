@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from hasten.graph import Model
 
-__all__ = ["NullRuntime"]
+__all__ = ["NullRuntime", "NullSession"]
 
 _PREFIX = "hasten.null."
 

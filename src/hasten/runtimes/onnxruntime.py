@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hasten.graph import Model
 
-__all__ = ["OnnxRuntime"]
+__all__ = ["OnnxRuntime", "OnnxRuntimeSession"]
 
 _RUNNING = reported("onnxruntime could not run")
 

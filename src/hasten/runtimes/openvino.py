@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hasten.graph import Model
 
-__all__ = ["OpenVino"]
+__all__ = ["OpenVino", "OpenVinoSession"]
 
 _RUNNING = reported("openvino could not run")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from hasten.graph import Model
 
-__all__ = ["PyTorch"]
+__all__ = ["PyTorch", "PyTorchSession"]
 
 _RUNNING = reported("pytorch could not run")
 

@@ -99,6 +99,7 @@ class Race:
             leader = self._leader()
             hopeful = self._drop_hopeless(rest, first, leader)
             self.heats.screen(hopeful, self.pace.screen_rounds, until, advance)
+            self._hold_to_goals()
 
     def _refuse_slow_openers(self) -> None:
         for contestant in self._racing():
