@@ -108,7 +108,7 @@ def test_what_is_left_out_follows_from_the_input(spec: TensorSpec, expected: Pre
             "Expected numbers separated by ':' such as 0.485:0.456:0.406, got 'a:b:c' - "
             "at --preprocess",
         ),
-        ("size=2x2,mean=0.5", "Expected 3 values for colour rgb, got 1 - at mean"),
+        ("size=2x2,mean=0.5:0.5", "Expected 3 values for colour rgb, got 2 - at mean"),
         ("size=2x2,std=1:1", "Expected 3 values for colour rgb, got 2 - at std"),
         (
             "size=2x2,std=1:0:1",

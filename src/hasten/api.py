@@ -18,12 +18,14 @@ from hasten.errors import DataError, OptionError, RefusedError
 from hasten.graph import InputSpec, Model, clean, save_torch
 from hasten.graph import load as load_graph
 from hasten.measure.clock import Deadline
+from hasten.measure.environment import physical_cores
 from hasten.progress import Advance, Progress, Quiet
 from hasten.runtimes import Arrays, Execution, get_runtime
 from hasten.tune.budget import Budget
 from hasten.tune.optimize import optimize as optimize_plan
 from hasten.tune.plan import Plan
 from hasten.tune.settings import Settings
+from hasten.tune.space import check_threads, require_runtimes
 
 if TYPE_CHECKING:
     import onnx
@@ -92,6 +94,8 @@ def optimize(
     require_free(path, force=force)
     progress = progress or Quiet()
     settings = settings or Settings()
+    require_runtimes(settings.runtimes)
+    check_threads(settings.threads, physical_cores())
     deadline = Deadline.after(settings.time_s)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hasten-")))

@@ -94,21 +94,23 @@ def parse_preprocessing(text: str, spec: TensorSpec | None = None) -> Preprocess
     """Read ``size=HxW,mean=A:B:C,std=A:B:C,layout=nchw|nhwc,colour=rgb|bgr|gray``.
 
     Every key may be left out: size, layout and colour then follow from ``spec``, the model's
-    input, mean is 0 and std is 1. Raises OptionError for anything that cannot be read.
+    input, mean is 0 and std is 1; one value stands for all channels. Raises OptionError for
+    anything that cannot be read.
 
-    >>> parse_preprocessing("size=32x48,mean=0.5,std=0.25,colour=gray").size
-    (32, 48)
+    >>> parse_preprocessing("size=32x48,mean=0.5,std=0.25").mean
+    (0.5, 0.5, 0.5)
     """
     words = _words(text)
     layout = words.get("layout") or _layout_of(spec)
     colour = words.get("colour") or _colour_of(spec, layout)
     _require_choice("layout", layout, ("nchw", "nhwc"))
     _require_choice("colour", colour, tuple(_CHANNELS))
+    mean, std = words.get("mean", (0.0,)), words.get("std", (1.0,))
     channels = _CHANNELS[colour]
     return Preprocessing(
         size=words.get("size") or _size_of(spec, layout),
-        mean=words.get("mean", (0.0,) * channels),
-        std=words.get("std", (1.0,) * channels),
+        mean=mean * channels if len(mean) == 1 else mean,
+        std=std * channels if len(std) == 1 else std,
         layout=layout,
         colour=colour,
     )

@@ -9,7 +9,6 @@ import msgspec
 
 from hasten.compress import StaticInt8, StepConfig
 from hasten.compress.calibration import CALIBRATORS
-from hasten.errors import OptionError
 from hasten.graph import Model
 from hasten.measure.environment import physical_cores
 from hasten.progress import Progress
@@ -82,16 +81,11 @@ class Field:
 
     def _missing_runtimes(self) -> list[Contestant]:
         """Runtimes that are not installed are listed, with the command that installs them."""
-        asked = set(self.settings.runtimes)
         missing = []
         for name in default_runtimes(self.settings.runtimes):
             probe = get_runtime(name).probe()
             if probe.available:
                 continue
-            if name in asked:
-                raise OptionError(
-                    expected="an installed runtime", got=probe.reason, where=f"--runtime {name}"
-                )
             contestant = Contestant(Candidate((), name, Execution()))
             contestant.drop("refused", probe.reason)
             missing.append(contestant)

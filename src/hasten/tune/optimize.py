@@ -12,7 +12,7 @@ from hasten.data import Metric, Samples
 from hasten.errors import RuntimeFailureError
 from hasten.graph import Model
 from hasten.measure.clock import Deadline
-from hasten.measure.environment import Weather, physical_cores
+from hasten.measure.environment import Weather
 from hasten.progress import Progress, Quiet
 from hasten.tune.budget import Budget
 from hasten.tune.build import Builder
@@ -23,7 +23,6 @@ from hasten.tune.ledger import write_ledger
 from hasten.tune.plan import Plan, make_plan
 from hasten.tune.race import Race
 from hasten.tune.settings import Settings
-from hasten.tune.space import check_threads
 
 __all__ = ["optimize"]
 
@@ -53,7 +52,6 @@ def optimize(
     """
     progress = progress or Quiet()
     deadline = deadline or Deadline.after(settings.time_s)
-    check_threads(settings.threads, physical_cores())
     preprocessing = validation.preprocessing
     builder = Builder(model, Context(scratch, calibration, preprocessing, progress))
     field = Field(model, builder, settings, progress)

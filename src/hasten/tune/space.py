@@ -19,6 +19,7 @@ __all__ = [
     "check_threads",
     "default_runtimes",
     "home_runtime",
+    "require_runtimes",
     "step_chains",
     "thread_counts",
 ]
@@ -81,8 +82,6 @@ def thread_counts(cores: int) -> list[int]:
 
 def default_runtimes(asked: Sequence[str]) -> list[str]:
     """Return the runtimes asked for by name, or all that take part by default."""
-    for name in asked:
-        get_runtime(name)
     return list(dict.fromkeys(asked)) or [name for name in RUNTIMES if name not in _ONLY_BY_NAME]
 
 
@@ -91,6 +90,16 @@ def home_runtime(model: Model) -> str:
     if model.torch is not None and get_runtime("pytorch").probe().available:
         return "pytorch"
     return "litert" if model.format == "tflite" else "onnxruntime"
+
+
+def require_runtimes(asked: Sequence[str]) -> None:
+    """Raise OptionError for a runtime that is unknown or not installed."""
+    for name in asked:
+        probe = get_runtime(name).probe()
+        if not probe.available:
+            raise OptionError(
+                expected="an installed runtime", got=probe.reason, where=f"--runtime {name}"
+            )
 
 
 def step_chains(*, foldable: bool) -> list[tuple[StepConfig, ...]]:
