@@ -23,6 +23,9 @@ from hasten.tune.judge import Judge
 
 __all__ = ["Outcome", "Pace", "Race"]
 
+#: How much slower, by the median, a plan that asks for less may be to be preferred.
+_AS_FAST = 1.03
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -307,10 +310,17 @@ def _plainest_equal(
     result: Result,
     control: Interval | None,
 ) -> Contestant:
-    """Of those that the best is not measurably faster than, return the one that asks for least."""
-    equal = [
-        other
-        for other in confirmed
-        if other is best or verdict(result.speedup(best, over=other), control) != "faster"
-    ]
-    return min(equal, key=lambda contestant: (contestant.candidate.effort, -_median(contestant)))
+    """Of those as fast as the best, return the one that asks for least.
+
+    As fast is who the best is not measurably faster than, and who is within a few percent of it:
+    on a restless machine intervals are wide, and a difference that could not be resolved is no
+    proof that there is none.
+    """
+    equal = []
+    for other in confirmed:
+        ahead = result.speedup(best, over=other)
+        if verdict(ahead, control) != "faster" and ahead.median <= _AS_FAST:
+            equal.append(other)
+    return min(
+        [best, *equal], key=lambda contestant: (contestant.candidate.effort, -_median(contestant))
+    )
