@@ -19,10 +19,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def slower(folder: Path) -> Done:
-    """A model against one that takes half as long again."""
+    """A model against one that takes twice as long; blocks of five rounds outlive a hiccup."""
     a = null_net(folder / "a.onnx", cost_ns=2_000_000)
-    b = null_net(folder / "b.onnx", cost_ns=3_000_000)
-    return hasten("compare", f"{a}@null", f"{b}@null", *FEW)
+    b = null_net(folder / "b.onnx", cost_ns=4_000_000)
+    return hasten("compare", f"{a}@null", f"{b}@null", "--rounds", "30", "--json")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def benched(folder: Path) -> Done:
 def test_a_planted_slowdown_is_found(slower: Done) -> None:
     assert slower.status == 0, slower.err
     assert slower.document["verdict"] == "slower"
-    assert slower.document["speedup"]["median"] == pytest.approx(2 / 3, rel=0.1)
+    assert slower.document["speedup"]["median"] == pytest.approx(1 / 2, rel=0.1)
 
 
 def test_the_comparison_has_the_keys_that_scripts_lean_on(slower: Done) -> None:

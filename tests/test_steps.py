@@ -53,7 +53,7 @@ def test_a_config_comes_back_from_the_record_in_a_file(config: StepConfig) -> No
 
 
 def test_a_record_reads_as_the_step_and_its_settings() -> None:
-    assert str(applied(StaticInt8("s8", "mse"))) == "static_int8 s8 mse"
+    assert str(applied(StaticInt8("s8", "mse"))) == "static_int8 s8 mse corrected"
     assert str(applied(DynamicInt8())) == "dynamic_int8"
 
 

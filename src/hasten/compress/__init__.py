@@ -55,7 +55,7 @@ def config_of(step: AppliedStep) -> StepConfig:
     """Return the config that a step ran with: the inverse of ``applied``.
 
     >>> config_of(applied(StaticInt8("s8", "mse")))
-    StaticInt8(activations='s8', calibrator='mse')
+    StaticInt8(activations='s8', calibrator='mse', bias='corrected')
 
     Raises OptionError for a step, or the value of a setting, that this release does not have.
     """
