@@ -31,8 +31,8 @@ from hasten.tune.settings import Settings
 from solar import Solar, solar
 
 _SEEDS = 5
-_IMAGES = 200
-_MAX_DROP = 0.01
+_IMAGES = 128
+_MAX_DROP = 0.02
 _WITHIN = 0.95
 _SHARE_OF_TIME = 0.5
 _GROUP = 7

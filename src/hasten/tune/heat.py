@@ -94,14 +94,17 @@ class Heats:
         """
         deadline = deadline or self.deadline
         result = Result(self.target, Measurement(), {one: Measurement() for one in contestants})
+        block_s = 0.0
         for _ in range(blocks):
-            if deadline.passed:
+            left_s = deadline.left_s
+            if left_s <= block_s:  # part of a block would weigh as much as a whole one
                 break
             with Worker(self.scratch) as worker:
                 reference = Entrant(worker, result.reference)
                 with suppress(CutShortError):
                     self._open(self.reference, reference, deadline)
                     self._block(reference, result, rounds, deadline, advance)
+            block_s = left_s - deadline.left_s
         self._conclude(result)
         return result
 

@@ -27,7 +27,7 @@ from hasten.tune.settings import Settings
 __all__ = ["optimize"]
 
 #: Kept back for the ledger, as a share of the time.
-_LEDGER_SHARE = 0.2
+_LEDGER_SHARE = 0.15
 
 
 def optimize(

@@ -37,8 +37,8 @@ class Pace:
     final_blocks: int = 4
     finalists: int = 4
     #: Shares of the time after which screening, and judging, make way for what follows.
-    screen_share: float = 0.55
-    judge_share: float = 0.7
+    screen_share: float = 0.4
+    judge_share: float = 0.55
     #: A plan this many times behind the leader is not tried with other threads or batches;
     #: nor, this many times behind, with another precision, which may gain more.
     hopeless: float = 2.0
@@ -168,7 +168,8 @@ class Race:
                 )
             else:
                 hopeful.append(contestant)
-        return hopeful
+        # The likeliest first: the time may not be enough for all.
+        return sorted(hopeful, key=lambda one: -_median(pioneers[_plan(one)]))
 
     def _finalists(self, until: Deadline) -> list[Contestant]:
         """Drop all behind the leader, judge the rest, and halve until a handful is left."""
@@ -228,6 +229,11 @@ class Race:
             contestant.speedup = result.speedup(contestant)
             contestant.measurement = result.measured[contestant]
         self._note_control(control)
+        blocks = sum(1 for block in result.reference.runs_ns if block)
+        if blocks < self.pace.final_blocks:
+            self.notes.append(
+                f"confirmed in {blocks} of {self.pace.final_blocks} blocks: the time was up"
+            )
         if not confirmed:
             return self._unconfirmed(control)
         best = max(confirmed, key=_median)
