@@ -35,11 +35,6 @@ class Plan:
     evidence: Evidence
     environment: dict[str, object]
 
-    @property
-    def is_met(self) -> bool:
-        """Whether every goal of the budget is met."""
-        return not self.evidence.unmet
-
 
 def make_plan(
     name: str,
