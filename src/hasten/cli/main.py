@@ -21,6 +21,7 @@ VERBS = {
     "demo": "The main job on real data: defects in photographs of solar cells.",
 }
 
+_SUMMARY = "Make a trained model fast where it runs, and prove it by measuring."
 _DONE, _UNMET, _BAD_INPUT, _INTERRUPTED = 0, 1, 2, 130
 #: The reader has gone: what rich exits with too.
 _CLOSED_PIPE = 1
@@ -31,7 +32,7 @@ def _app() -> App:
 
     app = App(
         name="hasten",
-        help="Make a trained model fast where it runs, and prove it by measuring.",
+        help=_SUMMARY,
         version=_version,
         help_format="plaintext",
         result_action="return_value",
@@ -50,8 +51,20 @@ def _version() -> str:
     return version("hasten")
 
 
+def _overview() -> str:
+    """Return the help of the program: its verbs, a line each."""
+    lines = "".join(f"  {verb:<10}{line}\n" for verb, line in VERBS.items())
+    return (
+        f"Usage: hasten VERB\n\n{_SUMMARY}\n\n{lines}\n"
+        "hasten VERB --help tells more of one; hasten --version prints the version.\n"
+    )
+
+
 def main() -> None:
     """Run a verb; exit 0 when done, 1 when a goal is unmet, 2 on bad input, 130 on Ctrl-C."""
+    if sys.argv[1:] in ([], ["--help"], ["-h"]):
+        sys.stdout.write(_overview())  # at once: reading verbs and drawing boxes takes longer
+        sys.exit(_DONE)
     from cyclopts import CycloptsError
 
     try:
