@@ -350,11 +350,12 @@ def wait_for_worker(process: subprocess.Popen[str]) -> None:
         assert process.poll() is None
 
 
-def test_a_reader_that_leaves_early_is_no_error() -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["bench", "--help"], ["--version"]])
+def test_a_reader_that_leaves_early_is_no_error(arguments: list[str]) -> None:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
-        [sys.executable, "-c", "from hasten.cli.main import main; main()", "--help"],
+        [sys.executable, "-c", "from hasten.cli.main import main; main()", *arguments],
         stdout=write,
         stderr=subprocess.PIPE,
         text=True,

@@ -62,22 +62,28 @@ def _overview() -> str:
 
 def main() -> None:
     """Run a verb; exit 0 when done, 1 when a goal is unmet, 2 on bad input, 130 on Ctrl-C."""
-    if sys.argv[1:] in ([], ["--help"], ["-h"]):
+    try:
+        status = _run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # `hasten ... | head`: what is left in the buffer goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = _CLOSED_PIPE
+    sys.exit(status)
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments in ([], ["--help"], ["-h"]):
         sys.stdout.write(_overview())  # at once: reading verbs and drawing boxes takes longer
-        sys.exit(_DONE)
+        return _DONE
     from cyclopts import CycloptsError
 
     try:
-        status = _app()(sys.argv[1:])
-        sys.stdout.flush()
+        status = _app()(arguments)
     except (HastenError, CycloptsError) as error:
         _fail(" ".join(str(error).split()), _BAD_INPUT)
     except KeyboardInterrupt:
         _fail("interrupted before anything was measured; nothing was written", _INTERRUPTED)
-    except BrokenPipeError:  # `hasten ... | head`: what is left in the buffer goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_CLOSED_PIPE)
-    sys.exit(status if isinstance(status, int) else _DONE)
+    return status if isinstance(status, int) else _DONE
 
 
 def _fail(message: str, status: int) -> NoReturn:
