@@ -1,0 +1,29 @@
+"""How each ONNX operator is said in TFLite: one small entry a operator, in files by kind."""
+
+from __future__ import annotations
+
+from hasten.runtimes.litert.lowering.operators import (
+    activation,
+    convolution,
+    elementwise,
+    matmul,
+    pooling,
+    quantize,
+    reduction,
+    shape,
+)
+from hasten.runtimes.litert.lowering.operators.table import Lowering
+
+__all__ = ["OPERATORS"]
+
+#: Every operator by its ONNX name. To add one, write its function and a line in its file's table.
+OPERATORS: dict[str, Lowering] = {
+    **activation.OPERATORS,
+    **convolution.OPERATORS,
+    **elementwise.OPERATORS,
+    **matmul.OPERATORS,
+    **pooling.OPERATORS,
+    **quantize.OPERATORS,
+    **reduction.OPERATORS,
+    **shape.OPERATORS,
+}

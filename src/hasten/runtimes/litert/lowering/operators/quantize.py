@@ -1,0 +1,121 @@
+"""QuantizeLinear, DequantizeLinear and Cast: how a value is stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from hasten.runtimes.litert.lowering.builder import FLOAT, Builder, Value
+from hasten.runtimes.litert.lowering.node import Node
+from hasten.runtimes.litert.lowering.program import Tensor
+from hasten.runtimes.litert.lowering.quantization import Target, shifted
+from hasten.runtimes.litert.lowering.unsupported import Unsupported
+
+__all__ = ["OPERATORS"]
+
+
+def quantize_linear(node: Node, to: Builder) -> None:
+    """Codes are a value that is stored in integers; nothing is emitted where it already is."""
+    if node.attribute("block_size", 0):
+        raise Unsupported("quantized in blocks")
+    value = to.value(node.input(0))
+    if value.dtype != FLOAT:
+        raise Unsupported(f"quantizes {value.dtype}")
+    form = _form(node, to, value, node.dtype)
+    if not form.quantization.per_tensor and not value.constant:
+        raise Unsupported("quantizes activations per channel")
+    made = to.quantized(value, form.quantization, form.dtype)
+    to.bind_value(node.outputs[0], replace(made, dtype=node.dtype))
+
+
+def dequantize_linear(node: Node, to: Builder) -> None:
+    """The real value of codes: said by the scale that is stored with them."""
+    if node.attribute("block_size", 0):
+        raise Unsupported("quantized in blocks")
+    value = to.value(node.input(0))
+    form = _form(node, to, value, value.dtype)
+    if value.tensor.quantization is None:
+        value = _declared(to, value, form)
+    if value.tensor.quantization is None:
+        _by_hand(node, to, value, form)
+        return
+    if not form.quantization.same(value.tensor.quantization):
+        raise Unsupported("reads integers with another scale than they were written with")
+    to.bind_value(node.outputs[0], replace(value, dtype=FLOAT))
+
+
+def _form(node: Node, to: Builder, value: Value, dtype: np.dtype[np.generic]) -> Target:
+    scale = to.require(node.input(1), "scale")
+    zero_point = to.array(node.input(2))
+    if zero_point is None and node.input(2):
+        raise Unsupported("its zero point is not constant")
+    if zero_point is None:
+        zero_point = np.zeros(scale.shape, dtype)
+    axis = node.attribute("axis", 1)
+    stored = value.perm.index(axis % value.rank) if scale.size > 1 else 0
+    return shifted(scale, zero_point, stored)
+
+
+def _declared(to: Builder, value: Value, form: Target) -> Value:
+    """Give integers that carry no scale yet the one they are read with."""
+    tensor = value.tensor
+    if tensor.data is not None:
+        offset = 0 if tensor.dtype == form.dtype else int(np.iinfo(form.dtype).min)
+        data = (tensor.data.astype(np.int64) + offset).astype(form.dtype)
+        return replace(value, tensor=to.constant(data, tensor.name, form.quantization))
+    if not form.quantization.per_tensor or not is_input(to, tensor):
+        return value
+    if tensor.dtype == form.dtype:
+        tensor.quantization = form.quantization
+        return value
+    # An unsigned input: the shift to signed integers is exact.
+    shift = int(np.iinfo(form.dtype).min)
+    quantization = form.quantization
+    tensor.quantization = type(quantization)(quantization.scale, quantization.zero_point - shift)
+    signed = to.emit("QUANTIZE", [tensor], tensor.shape, form.dtype, quantization=quantization)
+    return replace(value, tensor=signed)
+
+
+def is_input(to: Builder, tensor: Tensor) -> bool:
+    """Whether no operator writes this tensor."""
+    return not any(tensor in operator.outputs for operator in to.operators)
+
+
+def _by_hand(node: Node, to: Builder, value: Value, form: Target) -> None:
+    """Scales per channel of an activation: TFLite has them for weights alone."""
+    rank = value.rank
+    along = [1] * rank
+    along[form.quantization.axis if not form.quantization.per_tensor else -1] = -1
+    zero_point = form.quantization.zero_point
+    if value.dtype != form.dtype:
+        zero_point = zero_point - int(np.iinfo(form.dtype).min)
+    tensor = to.emit("CAST", [value.tensor], value.tensor.shape, FLOAT)
+    if np.any(zero_point):
+        shift = to.constant(zero_point.astype(np.float32).reshape(along))
+        tensor = to.emit("SUB", [tensor, shift], tensor.shape, FLOAT)
+    scale = to.constant(form.quantization.scale.reshape(along))
+    tensor = to.emit("MUL", [tensor, scale], tensor.shape, FLOAT)
+    to.bind(node.outputs[0], tensor, value.perm)
+
+
+def cast(node: Node, to: Builder) -> None:
+    """Between numbers: truncated towards zero, as ONNX has it."""
+    value = to.real(to.value(node.input(0)))
+    if value.dtype == node.dtype:
+        to.bind_value(node.outputs[0], value)
+        return
+    tensor = value.tensor
+    if node.dtype == np.bool_ and value.dtype != np.bool_:
+        zero = to.constant(np.zeros((), value.dtype))
+        made = to.emit("NOT_EQUAL", [tensor, zero], tensor.shape, np.bool_)
+    else:
+        made = to.emit("CAST", [tensor], tensor.shape, node.dtype)
+    to.bind(node.outputs[0], made, value.perm)
+
+
+OPERATORS = {
+    "Cast": cast,
+    "DequantizeLinear": dequantize_linear,
+    "QuantizeLinear": quantize_linear,
+}
