@@ -20,7 +20,7 @@ from hasten.runtimes.litert.lowering import layout
 from hasten.runtimes.litert.lowering.builder import Builder, Value
 from hasten.runtimes.litert.lowering.node import Node, OutputSpec, infer_outputs
 from hasten.runtimes.litert.lowering.operators import OPERATORS
-from hasten.runtimes.litert.lowering.program import Program, Tensor
+from hasten.runtimes.litert.lowering.program import Program, Quantization, Tensor
 from hasten.runtimes.litert.lowering.quantization import find_targets
 from hasten.runtimes.litert.lowering.unsupported import Unsupported
 
@@ -192,11 +192,20 @@ class _Walk:
         return Program(self._inputs, outputs, self._to.operators)
 
     def _output(self, output: onnx.ValueInfoProto) -> Tensor:
-        value = self._to.value(output.name)
-        declared = helper.tensor_dtype_to_np_dtype(output.type.tensor_type.elem_type)
-        if declared == np.float32:
-            value = self._to.real(value)
-        return self._to.stored(value)
+        value = self._to.real(self._to.value(output.name))
+        tensor = self._to.stored(value)
+        return tensor if tensor.dtype == value.dtype else self._unsigned(tensor, value.dtype)
+
+    def _unsigned(self, tensor: Tensor, dtype: np.dtype[Any]) -> Tensor:
+        """Codes that ONNX has without a sign: shifted back where they leave the model."""
+        signed = tensor.quantization
+        if signed is None:
+            raise RefusedError(f"litert would give {tensor.name} as {tensor.dtype}, not {dtype}")
+        zero_point = signed.zero_point - int(np.iinfo(tensor.dtype).min)
+        quantization = Quantization(signed.scale, zero_point, signed.axis)
+        return self._to.emit(
+            "QUANTIZE", [tensor], tensor.shape, dtype, quantization=quantization
+        )
 
     def _copy(self, tensor: Tensor) -> Tensor:
         """An output is a tensor of its own: not an input, a constant or another output."""
