@@ -18,11 +18,17 @@ __all__ = ["cpu_flags", "find", "lower_as_file", "one_line", "reported"]
 
 
 def find(
-    module: str, package: str, extra: str | None = None, hints: tuple[Hint, ...] = ("default",)
+    module: str,
+    package: str,
+    extra: str | None = None,
+    *,
+    hints: tuple[Hint, ...] = ("default",),
+    int8_saturates: bool = False,
 ) -> Probe:
     """Probe an installed package by its metadata alone."""
     if importlib.util.find_spec(module) is not None:
-        return Probe(available=True, version=_version(module, package), hints=hints)
+        version = _version(module, package)
+        return Probe(available=True, version=version, hints=hints, int8_saturates=int8_saturates)
     install = f"pip install 'hasten[{extra}]'" if extra else f"pip install {package}"
     return Probe(available=False, reason=f"{package} is not installed (run: {install})")
 
