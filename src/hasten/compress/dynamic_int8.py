@@ -12,8 +12,7 @@ from hasten.compress.step import (
     refuse_control_flow,
 )
 from hasten.compress.weight_int8 import Weights
-from hasten.errors import RefusedError
-from hasten.runtimes.vendor import one_line
+from hasten.errors import RefusedError, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path

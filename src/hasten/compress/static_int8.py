@@ -26,10 +26,9 @@ from hasten.compress.step import (
     refuse_control_flow,
 )
 from hasten.compress.weight_int8 import Weights
-from hasten.errors import DataError, RefusedError
+from hasten.errors import DataError, RefusedError, one_line
 from hasten.graph import Signature, TensorSpec
 from hasten.runtimes import Arrays, Execution, Session, get_runtime
-from hasten.runtimes.vendor import one_line
 
 if TYPE_CHECKING:
     import onnx

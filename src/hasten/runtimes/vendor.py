@@ -6,7 +6,7 @@ import importlib.util
 import threading
 from typing import TYPE_CHECKING
 
-from hasten.errors import HastenError, MissingExtraError, RuntimeFailureError
+from hasten.errors import HastenError, MissingExtraError, RuntimeFailureError, one_line
 from hasten.runtimes.runtime import Hint, Lowered, Probe
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hasten.graph import Model
 
-__all__ = ["cpu_flags", "find", "lower_as_file", "one_line", "reported"]
+__all__ = ["cpu_flags", "find", "lower_as_file", "reported"]
 
 
 def find(
@@ -66,13 +66,6 @@ class reported:  # noqa: N801 - used as a statement, like contextlib.suppress
         if self._extra is not None and lacking:  # else it is the model that lacks a module
             raise MissingExtraError(self._extra, needed_by=self._doing) from error
         raise RuntimeFailureError(f"{self._doing}: {one_line(error)}") from error
-
-
-def one_line(error: BaseException, limit: int = 300) -> str:
-    """An exception as one line: its type and the words of its message, cut at ``limit``."""
-    words = " ".join(str(error).split())
-    text = f"{type(error).__name__}: {words}" if words else type(error).__name__
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def lower_as_file(model: Model, folder: Path) -> Lowered:
