@@ -19,7 +19,7 @@ from hasten.runtimes.litert.lowering.program import Operator, Quantization, Tens
 from hasten.runtimes.litert.lowering.quantization import Target
 from hasten.runtimes.litert.lowering.unsupported import Unsupported
 
-__all__ = ["Builder", "Value"]
+__all__ = ["Builder", "Value", "dequantized", "quantize"]
 
 FLOAT = np.dtype(np.float32)
 
@@ -93,7 +93,7 @@ class Builder:
         tensor = value.tensor
         if tensor.data is None:
             return None
-        data = _dequantized(tensor)
+        data = dequantized(tensor)
         return np.ascontiguousarray(data.transpose(np.argsort(value.perm)))
 
     def require(self, name: str, what: str) -> np.ndarray:
@@ -186,7 +186,7 @@ class Builder:
 
     def _dequantized(self, tensor: Tensor) -> Tensor:
         if tensor.data is not None and tensor.size <= _SMALL:
-            return self.constant(_dequantized(tensor), tensor.name)
+            return self.constant(dequantized(tensor), tensor.name)
         return self.emit("DEQUANTIZE", [tensor], tensor.shape, FLOAT)
 
     def quantized(self, value: Value, quantization: Quantization, dtype: Any = np.int8) -> Value:
@@ -195,7 +195,7 @@ class Builder:
         if tensor.dtype == dtype and quantization.same(tensor.quantization):
             return value
         if tensor.data is not None:
-            codes = _quantize(_dequantized(tensor), quantization, dtype)
+            codes = quantize(dequantized(tensor), quantization, dtype)
             made = self.constant(codes, tensor.name, quantization)
         else:
             made = self.emit("QUANTIZE", [tensor], tensor.shape, dtype, quantization=quantization)
@@ -240,11 +240,11 @@ class Builder:
         self.operators.append(made)
 
 
-#: Constants up to this many elements are _dequantized now; larger ones keep their small storage.
+#: Constants up to this many elements are dequantized now; larger ones keep their small storage.
 _SMALL = 1024
 
 
-def _dequantized(tensor: Tensor) -> np.ndarray:
+def dequantized(tensor: Tensor) -> np.ndarray:
     """Real elements of a constant quantized tensor."""
     if tensor.quantization is None:
         return tensor.elements
@@ -252,7 +252,7 @@ def _dequantized(tensor: Tensor) -> np.ndarray:
     return np.asarray((tensor.elements.astype(np.float32) - zero_point) * scale, np.float32)
 
 
-def _quantize(real: np.ndarray, quantization: Quantization, dtype: Any) -> np.ndarray:
+def quantize(real: np.ndarray, quantization: Quantization, dtype: Any) -> np.ndarray:
     """Round half to even, and saturate, as QuantizeLinear does."""
     scale, zero_point = _along(quantization, real.ndim)
     limits = np.iinfo(dtype)
