@@ -8,6 +8,7 @@ import numpy as np
 
 from hasten.runtimes.litert.lowering.builder import FLOAT, Builder, Value
 from hasten.runtimes.litert.lowering.node import Node
+from hasten.runtimes.litert.lowering.operators.elementwise import casted, pair, plain
 from hasten.runtimes.litert.lowering.program import Tensor
 from hasten.runtimes.litert.lowering.quantization import Target, shifted
 from hasten.runtimes.litert.lowering.unsupported import Unsupported
@@ -100,22 +101,19 @@ def _by_hand(node: Node, to: Builder, value: Value, form: Target) -> None:
 
 
 def cast(node: Node, to: Builder) -> None:
-    """Between numbers: truncated towards zero, as ONNX has it."""
-    value = to.real(to.value(node.input(0)))
-    if value.dtype == node.dtype:
-        to.bind_value(node.outputs[0], value)
+    """Between numbers: truncated towards zero, as ONNX has it. CastLike reads the dtype alone."""
+    value = plain(to, to.value(node.input(0)))
+    if node.dtype != np.bool_ or value.dtype == np.bool_:
+        to.bind_value(node.outputs[0], casted(to, value, node.dtype))
         return
-    tensor = value.tensor
-    if node.dtype == np.bool_ and value.dtype != np.bool_:
-        zero = to.constant(np.zeros((), value.dtype))
-        made = to.emit("NOT_EQUAL", [tensor, zero], tensor.shape, np.bool_)
-    else:
-        made = to.emit("CAST", [tensor], tensor.shape, node.dtype)
-    to.bind(node.outputs[0], made, value.perm)
+    zero = Value(to.constant(np.zeros((), value.dtype)), (), value.dtype)
+    made = pair(to, "NOT_EQUAL", value, zero, shape=value.shape, dtype=node.dtype)
+    to.bind_value(node.outputs[0], made)
 
 
 OPERATORS = {
     "Cast": cast,
+    "CastLike": cast,
     "DequantizeLinear": dequantize_linear,
     "QuantizeLinear": quantize_linear,
 }
