@@ -33,8 +33,8 @@ class Pace:
 
     screen_rounds: int = 4
     halving_rounds: int = 8
-    final_rounds: int = 6
-    final_blocks: int = 4
+    final_rounds: int = 4
+    final_blocks: int = 6
     finalists: int = 4
     #: Shares of the time after which screening, and judging, make way for what follows.
     screen_share: float = 0.4

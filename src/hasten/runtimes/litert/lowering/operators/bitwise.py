@@ -8,6 +8,8 @@ from hasten.runtimes.litert.lowering.broadcast import align
 from hasten.runtimes.litert.lowering.builder import Builder, Value
 from hasten.runtimes.litert.lowering.node import Node
 from hasten.runtimes.litert.lowering.operators.elementwise import casted, pair, plain
+from hasten.runtimes.litert.lowering.operators.selection import select
+from hasten.runtimes.litert.lowering.operators.shape import expanded
 from hasten.runtimes.litert.lowering.operators.table import Lowering
 from hasten.runtimes.litert.lowering.operators.unary import number
 from hasten.runtimes.litert.lowering.unsupported import Unsupported
@@ -15,24 +17,24 @@ from hasten.runtimes.litert.lowering.unsupported import Unsupported
 __all__ = ["OPERATORS"]
 
 
-def exclusive_or(node: Node, to: Builder) -> None:
+def _exclusive_or(node: Node, to: Builder) -> None:
     """BITWISE_XOR."""
     to.bind_value(node.outputs[0], _emit(to, "BITWISE_XOR", _operands(node, to), node.shape))
 
 
-def conjunction(node: Node, to: Builder) -> None:
+def _conjunction(node: Node, to: Builder) -> None:
     """STABLEHLO_AND, the one kernel there is."""
     to.bind_value(node.outputs[0], _and(node, to))
 
 
-def disjunction(node: Node, to: Builder) -> None:
+def _disjunction(node: Node, to: Builder) -> None:
     """Bits that differ, and bits that are in both."""
     differ = _emit(to, "BITWISE_XOR", _operands(node, to), node.shape)
     made = _emit(to, "BITWISE_XOR", [differ, _and(node, to)], node.shape)
     to.bind_value(node.outputs[0], made)
 
 
-def inverse(node: Node, to: Builder) -> None:
+def _inverse(node: Node, to: Builder) -> None:
     """All bits exchanged: ``-1 - x`` in two's complement."""
     value = plain(to, to.value(node.input(0)))
     ones = number(to, -1, np.dtype(np.int64) if value.dtype == np.int64 else np.dtype(np.int32))
@@ -41,23 +43,38 @@ def inverse(node: Node, to: Builder) -> None:
     to.bind_value(node.outputs[0], casted(to, made, value.dtype))
 
 
-def shift(node: Node, to: Builder) -> None:
-    """RIGHT_SHIFT; to the left, a product with a power of two that wraps around."""
-    value, places = _operands(node, to)
+def _shift(node: Node, to: Builder) -> None:
+    """In 32 bits: RIGHT_SHIFT, and to the left a product with a power of two that wraps around.
+
+    A shift by a negative number, or by all bits, moves every bit out.
+    """
+    if node.dtype == np.int64:
+        raise Unsupported("shifts int64")
+    value, places = (casted(to, one, np.int32) for one in _operands(node, to))
+    shape, wide = places.shape, value.dtype
+    at_most = pair(to, "MINIMUM", places, number(to, _LAST_BIT, wide), shape=shape)
+    below = _compared(to, "LESS", places, number(to, 0, wide))
+    inside = select(to, below, number(to, _LAST_BIT, wide), at_most, shape)
     if node.attribute("direction") == "RIGHT":
-        to.bind_value(node.outputs[0], _emit(to, "RIGHT_SHIFT", [value, places], node.shape))
-        return
-    wide = np.dtype(np.int32)
-    value, places = casted(to, value, wide), casted(to, places, wide)
-    factor = pair(to, "POW", number(to, 2, wide), places, shape=places.shape)
-    made = pair(to, "MUL", value, factor, shape=node.shape)
+        made = pair(to, "RIGHT_SHIFT", value, inside, shape=node.shape)
+    else:
+        factor = pair(to, "POW", number(to, 2, wide), inside, shape=shape)
+        kept = _compared(to, "EQUAL", places, inside)
+        factor = select(to, kept, factor, number(to, 0, wide), shape)
+        made = pair(to, "MUL", value, factor, shape=node.shape)
     to.bind_value(node.outputs[0], casted(to, made, node.dtype))
 
 
+_LAST_BIT = 31
+
+
+def _compared(to: Builder, kind: str, one: Value, other: Value) -> Value:
+    return pair(to, kind, one, other, shape=one.shape, dtype=np.dtype(np.bool_))
+
+
 def _and(node: Node, to: Builder) -> Value:
-    operands = _operands(node, to)
-    if any(value.shape != node.shape for value in operands):
-        raise Unsupported("STABLEHLO_AND does not broadcast")
+    """STABLEHLO_AND does not broadcast."""
+    operands = [expanded(to, value, node.shape) for value in _operands(node, to)]
     return _emit(to, "STABLEHLO_AND", operands, node.shape)
 
 
@@ -73,9 +90,9 @@ def _emit(to: Builder, kind: str, values: list[Value], shape: tuple[int, ...]) -
 
 
 OPERATORS: dict[str, Lowering] = {
-    "BitShift": shift,
-    "BitwiseAnd": conjunction,
-    "BitwiseNot": inverse,
-    "BitwiseOr": disjunction,
-    "BitwiseXor": exclusive_or,
+    "BitShift": _shift,
+    "BitwiseAnd": _conjunction,
+    "BitwiseNot": _inverse,
+    "BitwiseOr": _disjunction,
+    "BitwiseXor": _exclusive_or,
 }

@@ -15,7 +15,7 @@ __all__ = ["OPERATORS"]
 _BOOL = np.dtype(np.bool_)
 
 
-def compare(kind: str) -> Lowering:
+def _compare(kind: str) -> Lowering:
     """Two operands of one dtype, compared element by element."""
 
     def lower(node: Node, to: Builder) -> None:
@@ -25,19 +25,19 @@ def compare(kind: str) -> Lowering:
     return lower
 
 
-def negate(node: Node, to: Builder) -> None:
+def _negate(node: Node, to: Builder) -> None:
     """True for false."""
     to.bind_value(node.outputs[0], call(to, "LOGICAL_NOT", to.value(node.input(0))))
 
 
-def is_nan(node: Node, to: Builder) -> None:
+def _is_nan(node: Node, to: Builder) -> None:
     """What differs from itself."""
     value = plain(to, to.value(node.input(0)))
     made = pair(to, "NOT_EQUAL", value, value, shape=value.shape, dtype=_BOOL)
     to.bind_value(node.outputs[0], made)
 
 
-def is_inf(node: Node, to: Builder) -> None:
+def _is_inf(node: Node, to: Builder) -> None:
     """Both infinities or one of them."""
     value = plain(to, to.value(node.input(0)))
     below = bool(node.attribute("detect_negative", 1))
@@ -56,15 +56,15 @@ def _equal(to: Builder, value: Value, bound: float) -> Value:
 
 
 OPERATORS: dict[str, Lowering] = {
-    "And": compare("LOGICAL_AND"),
-    "Equal": compare("EQUAL"),
-    "Greater": compare("GREATER"),
-    "GreaterOrEqual": compare("GREATER_EQUAL"),
-    "IsInf": is_inf,
-    "IsNaN": is_nan,
-    "Less": compare("LESS"),
-    "LessOrEqual": compare("LESS_EQUAL"),
-    "Not": negate,
-    "Or": compare("LOGICAL_OR"),
-    "Xor": compare("NOT_EQUAL"),
+    "And": _compare("LOGICAL_AND"),
+    "Equal": _compare("EQUAL"),
+    "Greater": _compare("GREATER"),
+    "GreaterOrEqual": _compare("GREATER_EQUAL"),
+    "IsInf": _is_inf,
+    "IsNaN": _is_nan,
+    "Less": _compare("LESS"),
+    "LessOrEqual": _compare("LESS_EQUAL"),
+    "Not": _negate,
+    "Or": _compare("LOGICAL_OR"),
+    "Xor": _compare("NOT_EQUAL"),
 }

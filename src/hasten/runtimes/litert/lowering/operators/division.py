@@ -15,13 +15,13 @@ from hasten.runtimes.litert.lowering.unsupported import Unsupported
 __all__ = ["OPERATORS"]
 
 
-def div(node: Node, to: Builder) -> None:
+def _div(node: Node, to: Builder) -> None:
     """DIV, which truncates integers as ONNX does."""
     one, other = (plain(to, to.value(name)) for name in node.inputs)
     to.bind_value(node.outputs[0], pair(to, "DIV", one, other, shape=node.shape))
 
 
-def mod(node: Node, to: Builder) -> None:
+def _mod(node: Node, to: Builder) -> None:
     """FLOOR_MOD has the divisor's sign; with ``fmod``, the dividend's is put on magnitudes."""
     one, other = (plain(to, to.value(name)) for name in node.inputs)
     if not node.attribute("fmod", 0):
@@ -38,7 +38,7 @@ def mod(node: Node, to: Builder) -> None:
     to.bind_value(node.outputs[0], casted(to, made, node.dtype))
 
 
-def power(node: Node, to: Builder) -> None:
+def _power(node: Node, to: Builder) -> None:
     """POW; products and roots for the usual constant exponents, which are faster and exact."""
     base, exponent = (plain(to, to.value(name)) for name in node.inputs)
     known = to.data_of(exponent) if exponent.constant and exponent.tensor.size == 1 else None
@@ -70,4 +70,4 @@ def _known_power(to: Builder, base: Value, exponent: float) -> Value | None:
     return None
 
 
-OPERATORS: dict[str, Lowering] = {"Div": div, "Mod": mod, "Pow": power}
+OPERATORS: dict[str, Lowering] = {"Div": _div, "Mod": _mod, "Pow": _power}

@@ -29,7 +29,7 @@ class _Term:
         return self.value.shape[self.letters.index(letter)]
 
 
-def einsum(node: Node, to: Builder) -> None:
+def _einsum(node: Node, to: Builder) -> None:
     """One or two operands; each letter at most once in each."""
     values = [plain(to, to.value(name)) for name in node.inputs]
     left, right = parsed(node.attribute("equation"), [value.rank for value in values])
@@ -110,4 +110,4 @@ def _matrix(to: Builder, term: _Term, groups: tuple[list[str], list[str], list[s
     return to.reshaped(to.stored(term.value, order), sizes)
 
 
-OPERATORS: dict[str, Lowering] = {"Einsum": einsum}
+OPERATORS: dict[str, Lowering] = {"Einsum": _einsum}

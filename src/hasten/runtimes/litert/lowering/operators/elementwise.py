@@ -22,7 +22,7 @@ _RESCALING = frozenset({"ADD", "SUB", "MUL"})
 NARROW = frozenset(np.dtype(kind) for kind in (np.int8, np.uint8, np.int16))
 
 
-def binary(kind: str) -> Lowering:
+def _binary(kind: str) -> Lowering:
     """An operator of two operands."""
 
     def lower(node: Node, to: Builder) -> None:
@@ -32,16 +32,16 @@ def binary(kind: str) -> Lowering:
     return lower
 
 
-def variadic(kind: str) -> Lowering:
+def _variadic(kind: str) -> Lowering:
     """An operator of any number of operands, two at a time."""
 
     def lower(node: Node, to: Builder) -> None:
-        to.bind_value(node.outputs[0], accumulated(to, kind, node))
+        to.bind_value(node.outputs[0], _accumulated(to, kind, node))
 
     return lower
 
 
-def extreme(kind: str) -> Lowering:
+def _extreme(kind: str) -> Lowering:
     """Max and Min: of integers of one scale they are among the same integers."""
 
     def lower(node: Node, to: Builder) -> None:
@@ -54,7 +54,7 @@ def extreme(kind: str) -> Lowering:
             for value in values
         )
         if not alike:
-            to.bind_value(node.outputs[0], accumulated(to, kind, node))
+            to.bind_value(node.outputs[0], _accumulated(to, kind, node))
             return
 
         def step(one: Value, other: Value) -> Value:
@@ -68,7 +68,7 @@ def extreme(kind: str) -> Lowering:
     return lower
 
 
-def accumulated(to: Builder, kind: str, node: Node) -> Value:
+def _accumulated(to: Builder, kind: str, node: Node) -> Value:
     """All operands of a node, one after another."""
     values = [plain(to, to.value(name)) for name in node.inputs]
 
@@ -78,9 +78,9 @@ def accumulated(to: Builder, kind: str, node: Node) -> Value:
     return reduce(step, values)
 
 
-def mean(node: Node, to: Builder) -> None:
+def _mean(node: Node, to: Builder) -> None:
     """The sum, divided by the number of operands."""
-    total = accumulated(to, "ADD", node)
+    total = _accumulated(to, "ADD", node)
     count = Value(to.constant(np.array(len(node.inputs), np.float32)), (), FLOAT)
     to.bind_value(node.outputs[0], pair(to, "DIV", total, count, shape=total.shape))
 
@@ -155,11 +155,11 @@ def plain(to: Builder, value: Value) -> Value:
 
 
 OPERATORS: dict[str, Lowering] = {
-    "Add": binary("ADD"),
-    "Max": extreme("MAXIMUM"),
-    "Mean": mean,
-    "Min": extreme("MINIMUM"),
-    "Mul": binary("MUL"),
-    "Sub": binary("SUB"),
-    "Sum": variadic("ADD"),
+    "Add": _binary("ADD"),
+    "Max": _extreme("MAXIMUM"),
+    "Mean": _mean,
+    "Min": _extreme("MINIMUM"),
+    "Mul": _binary("MUL"),
+    "Sub": _binary("SUB"),
+    "Sum": _variadic("ADD"),
 }

@@ -7,17 +7,17 @@ import numpy as np
 from hasten.runtimes.litert.lowering import layout
 from hasten.runtimes.litert.lowering.builder import Builder, Value
 from hasten.runtimes.litert.lowering.node import Node
-from hasten.runtimes.litert.lowering.operators.elementwise import pair
+from hasten.runtimes.litert.lowering.operators.elementwise import casted, pair
 from hasten.runtimes.litert.lowering.operators.selection import select
 from hasten.runtimes.litert.lowering.operators.shape import movable
 from hasten.runtimes.litert.lowering.operators.table import Lowering
 from hasten.runtimes.litert.lowering.program import Tensor
 from hasten.runtimes.litert.lowering.unsupported import Unsupported
 
-__all__ = ["OPERATORS", "coordinates", "element_rows", "from_start", "picked", "turned_positive"]
+__all__ = ["OPERATORS", "flat_indices", "from_start", "picked", "turned_positive"]
 
 
-def gather(node: Node, to: Builder) -> None:
+def _gather(node: Node, to: Builder) -> None:
     """Slices along one axis, in the order of axes that the data is stored in."""
     data = movable(to, to.value(node.input(0)))
     axis = node.attribute("axis", 0) % data.rank
@@ -66,7 +66,7 @@ def _known_indices(indices: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.where(indices < 0, indices + sizes, indices).astype(np.int32)
 
 
-def gather_nd(node: Node, to: Builder) -> None:
+def _gather_nd(node: Node, to: Builder) -> None:
     """The last axis of indices counts along the first axes of the data."""
     data = movable(to, to.value(node.input(0)))
     indices = to.value(node.input(1))
@@ -74,55 +74,59 @@ def gather_nd(node: Node, to: Builder) -> None:
     sizes = list(data.shape[batches : batches + depth])
     rows = from_start(to, indices, sizes)
     if batches:
-        rows = _joined(to, rows, coordinates(indices.shape[:-1], range(batches)), before=True)
+        rows = _with_batches(to, rows, _coordinates(indices.shape[:-1], range(batches)))
     made = to.emit("GATHER_ND", [to.stored(data), rows], node.shape, like=data.tensor)
     to.bind(node.outputs[0], made, dtype=data.dtype)
 
 
-def gather_elements(node: Node, to: Builder) -> None:
+def _gather_elements(node: Node, to: Builder) -> None:
     """Each index counts along one axis; where it stands says the rest."""
     data = movable(to, to.value(node.input(0)))
-    indices = to.value(node.input(1))
     axis = node.attribute("axis", 0) % data.rank
-    rows = element_rows(to, data.shape, indices, axis)
-    made = to.emit("GATHER_ND", [to.stored(data), rows], node.shape, like=data.tensor)
+    rows = flat_indices(to, data.shape, to.value(node.input(1)), axis)
+    flat = to.reshaped(to.stored(data), (data.tensor.size,))
+    made = to.emit("GATHER", [flat, rows], node.shape, like=data.tensor, axis=0)
     to.bind(node.outputs[0], made, dtype=data.dtype)
 
 
-def element_rows(to: Builder, shape: tuple[int, ...], indices: Value, axis: int) -> Tensor:
-    """Indices along one axis as rows of GATHER_ND and SCATTER_ND, ``[*indices, rank]``."""
-    rank = indices.rank
+def flat_indices(to: Builder, shape: tuple[int, ...], indices: Value, axis: int) -> Tensor:
+    """Indices along one axis as such into all elements of a tensor of this shape, in int32."""
     own = from_start(to, indices, [shape[axis]])
-    column = to.reshaped(own, (*indices.shape, 1))
-    for side, before in ((range(axis), True), (range(axis + 1, rank), False)):
-        if len(side):
-            column = _joined(to, column, coordinates(indices.shape, side), before=before)
-    return column
+    strides = np.cumprod((1, *shape[:0:-1]))[::-1]
+    grid = np.indices(indices.shape)
+    rest = sum(grid[at] * stride for at, stride in enumerate(strides) if at != axis)
+    offsets = np.broadcast_to(rest, indices.shape).astype(np.int32)
+    if own.data is not None:
+        return to.constant(own.data * np.int32(strides[axis]) + offsets)
+    order = layout.identity(indices.rank)
+    wide = casted(to, Value(own, order, own.dtype), np.int32)
+    step = Value(to.constant(np.array(strides[axis], np.int32)), (), wide.dtype)
+    scaled = pair(to, "MUL", wide, step, shape=indices.shape)
+    beside = Value(to.constant(offsets), order, wide.dtype)
+    return pair(to, "ADD", scaled, beside, shape=indices.shape).tensor
 
 
-def coordinates(shape: tuple[int, ...], axes: range) -> np.ndarray:
+def _coordinates(shape: tuple[int, ...], axes: range) -> np.ndarray:
     """Where each element stands along these axes: ``[*shape, len(axes)]``.
 
-    >>> coordinates((2, 2), range(1)).tolist()
+    >>> _coordinates((2, 2), range(1)).tolist()
     [[[0], [0]], [[1], [1]]]
     """
     grid = np.indices(shape)[list(axes)]
     return np.moveaxis(grid, 0, -1).astype(np.int32)
 
 
-def _joined(to: Builder, rows: Tensor, known: np.ndarray, *, before: bool) -> Tensor:
+def _with_batches(to: Builder, rows: Tensor, known: np.ndarray) -> Tensor:
     more = known.astype(rows.dtype)
     if rows.data is not None:
-        parts = [more, rows.data] if before else [rows.data, more]
-        return to.constant(np.concatenate(parts, axis=-1))
-    constant = to.constant(more)
+        return to.constant(np.concatenate([more, rows.data], axis=-1))
     shape = (*rows.shape[:-1], rows.shape[-1] + more.shape[-1])
-    pieces = [constant, rows] if before else [rows, constant]
+    pieces = [to.constant(more), rows]
     return to.emit("CONCATENATION", pieces, shape, rows.dtype, axis=len(shape) - 1)
 
 
 OPERATORS: dict[str, Lowering] = {
-    "Gather": gather,
-    "GatherElements": gather_elements,
-    "GatherND": gather_nd,
+    "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
 }

@@ -23,13 +23,13 @@ __all__ = ["OPERATORS"]
 _Amounts = dict[int, tuple[int, int]]
 
 
-def pad(node: Node, to: Builder) -> None:
+def _pad(node: Node, to: Builder) -> None:
     """PAD with a number; reflections and repetitions by index."""
     value = movable(to, to.value(node.input(0)))
     amounts = _amounts(node, to, value.rank)
     mode = node.attribute("mode", "constant")
     if mode == "constant":
-        made = filled(to, value, amounts, _fill(node, to))
+        made = _filled(to, value, amounts, _fill(node, to))
     else:
         made = _by_index(to, value, amounts, mode)
     to.bind_value(node.outputs[0], made)
@@ -51,10 +51,10 @@ def _fill(node: Node, to: Builder) -> float:
     given = node.attribute("value")
     if given is not None:
         return float(given)
-    return to.require(node.input(2), "value").item() if node.input(2) else 0.0  # type: ignore[no-any-return]
+    return to.require(node.input(2), "value").item() if node.input(2) else 0.0
 
 
-def filled(to: Builder, value: Value, amounts: _Amounts, fill: float = 0.0) -> Value:
+def _filled(to: Builder, value: Value, amounts: _Amounts, fill: float = 0.0) -> Value:
     """The value with a number around it, cut where an amount is negative."""
     cuts = {
         axis: Cut(max(-before, 0), value.shape[axis] - max(-behind, 0))
@@ -136,7 +136,7 @@ def _mirrored(to: Builder, value: Value, amounts: _Amounts) -> Value:
 _REFLECT = 0
 
 
-def center_crop_pad(node: Node, to: Builder) -> None:
+def _center_crop_pad(node: Node, to: Builder) -> None:
     """Cut or padded with zeros on both sides, up to the size that is asked for."""
     value = movable(to, to.value(node.input(0)))
     sizes = to.require(node.input(1), "shape").tolist()
@@ -147,7 +147,7 @@ def center_crop_pad(node: Node, to: Builder) -> None:
         # What is odd is padded behind, and cut behind as well.
         before = (want - have) // 2 if want >= have else -((have - want) // 2)
         amounts[axis % value.rank] = (before, want - have - before)
-    to.bind_value(node.outputs[0], filled(to, value, amounts))
+    to.bind_value(node.outputs[0], _filled(to, value, amounts))
 
 
-OPERATORS: dict[str, Lowering] = {"CenterCropPad": center_crop_pad, "Pad": pad}
+OPERATORS: dict[str, Lowering] = {"CenterCropPad": _center_crop_pad, "Pad": _pad}

@@ -15,7 +15,7 @@ from hasten.runtimes.litert.lowering.unsupported import Unsupported
 __all__ = ["OPERATORS"]
 
 
-def one_hot(node: Node, to: Builder) -> None:
+def _one_hot(node: Node, to: Builder) -> None:
     """ONE_HOT; an index out of range gives a vector without the one."""
     depth = int(to.require(node.input(1), "depth").item())
     off, on = to.require(node.input(2), "pair of values")
@@ -30,7 +30,7 @@ def one_hot(node: Node, to: Builder) -> None:
     to.bind(node.outputs[0], made)
 
 
-def cumulative_sum(node: Node, to: Builder) -> None:
+def _cumulative_sum(node: Node, to: Builder) -> None:
     """CUMSUM along one axis that is known now."""
     value = plain(to, to.value(node.input(0)))
     axis = int(to.require(node.input(1), "axis").item())
@@ -46,23 +46,23 @@ def cumulative_sum(node: Node, to: Builder) -> None:
     to.bind_value(node.outputs[0], Value(made, value.perm, value.dtype))
 
 
-def identity_matrix(node: Node, to: Builder) -> None:
+def _identity_matrix(node: Node, to: Builder) -> None:
     """EyeLike reads a shape alone, so that it is known now."""
     shape = to.value(node.input(0)).shape
     matrix = np.eye(shape[0], shape[1], k=node.attribute("k", 0), dtype=node.dtype)
     to.bind(node.outputs[0], to.constant(matrix, node.outputs[0]))
 
 
-def depends_on_data(node: Node, to: Builder) -> None:
+def _depends_on_data(_node: Node, _to: Builder) -> None:
     """Constants were folded before: what is left has a shape that only running it tells."""
     raise Unsupported("the shape of its output depends on data")
 
 
 OPERATORS: dict[str, Lowering] = {
-    "ConstantOfShape": depends_on_data,
-    "CumSum": cumulative_sum,
-    "EyeLike": identity_matrix,
-    "NonZero": depends_on_data,
-    "OneHot": one_hot,
-    "Range": depends_on_data,
+    "ConstantOfShape": _depends_on_data,
+    "CumSum": _cumulative_sum,
+    "EyeLike": _identity_matrix,
+    "NonZero": _depends_on_data,
+    "OneHot": _one_hot,
+    "Range": _depends_on_data,
 }

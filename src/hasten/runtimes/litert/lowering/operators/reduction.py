@@ -20,12 +20,12 @@ __all__ = ["OPERATORS", "reduce_axes", "without"]
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def average(node: Node, to: Builder) -> None:
+def _average(node: Node, to: Builder) -> None:
     """MEAN, which may write another scale in integers."""
     _rescaled(node, to, "MEAN")
 
 
-def total(node: Node, to: Builder) -> None:
+def _total(node: Node, to: Builder) -> None:
     """SUM, which may write another scale in integers."""
     _rescaled(node, to, "SUM")
 
@@ -43,12 +43,12 @@ def _rescaled(node: Node, to: Builder, kind: str) -> None:
     to.bind_value(node.outputs[0], Value(*made, node.dtype))
 
 
-def product(node: Node, to: Builder) -> None:
+def _product(node: Node, to: Builder) -> None:
     """REDUCE_PROD."""
     _bind(node, to, "REDUCE_PROD", plain(to, to.value(node.input(0))))
 
 
-def extreme(kind: str, of_bool: str) -> Lowering:
+def _extreme(kind: str, of_bool: str) -> Lowering:
     """The largest or smallest, which integers of one scale have as they are."""
 
     def lower(node: Node, to: Builder) -> None:
@@ -58,7 +58,7 @@ def extreme(kind: str, of_bool: str) -> Lowering:
     return lower
 
 
-def composed(
+def _composed(
     before: Callable[[Builder, Value], Value] | None,
     after: Callable[[Builder, Value], Value] | None,
 ) -> Lowering:
@@ -76,7 +76,7 @@ def composed(
     return lower
 
 
-def log_sum_exp(node: Node, to: Builder) -> None:
+def _log_sum_exp(node: Node, to: Builder) -> None:
     """Exponentials are taken below the largest element, which is kept finite to take it off."""
     value = plain(to, to.value(node.input(0)))
     axes = reduce_axes(node, to, value.rank)
@@ -166,14 +166,14 @@ def _root(to: Builder, value: Value) -> Value:
 
 
 OPERATORS: dict[str, Lowering] = {
-    "ReduceL1": composed(magnitude, None),
-    "ReduceL2": composed(_square, _root),
-    "ReduceLogSum": composed(None, _logarithm),
-    "ReduceLogSumExp": log_sum_exp,
-    "ReduceMax": extreme("REDUCE_MAX", "REDUCE_ANY"),
-    "ReduceMean": average,
-    "ReduceMin": extreme("REDUCE_MIN", "REDUCE_ALL"),
-    "ReduceProd": product,
-    "ReduceSum": total,
-    "ReduceSumSquare": composed(_square, None),
+    "ReduceL1": _composed(magnitude, None),
+    "ReduceL2": _composed(_square, _root),
+    "ReduceLogSum": _composed(None, _logarithm),
+    "ReduceLogSumExp": _log_sum_exp,
+    "ReduceMax": _extreme("REDUCE_MAX", "REDUCE_ANY"),
+    "ReduceMean": _average,
+    "ReduceMin": _extreme("REDUCE_MIN", "REDUCE_ALL"),
+    "ReduceProd": _product,
+    "ReduceSum": _total,
+    "ReduceSumSquare": _composed(_square, None),
 }

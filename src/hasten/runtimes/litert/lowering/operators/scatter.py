@@ -8,7 +8,7 @@ from hasten.runtimes.litert.lowering import layout
 from hasten.runtimes.litert.lowering.builder import Builder, Value
 from hasten.runtimes.litert.lowering.node import Node
 from hasten.runtimes.litert.lowering.operators.elementwise import NARROW, casted, pair, plain
-from hasten.runtimes.litert.lowering.operators.indexing import element_rows, from_start
+from hasten.runtimes.litert.lowering.operators.indexing import flat_indices, from_start
 from hasten.runtimes.litert.lowering.operators.selection import select
 from hasten.runtimes.litert.lowering.operators.table import Lowering
 from hasten.runtimes.litert.lowering.program import Tensor
@@ -17,33 +17,39 @@ from hasten.runtimes.litert.lowering.unsupported import Unsupported
 __all__ = ["OPERATORS"]
 
 
-def scatter_nd(node: Node, to: Builder) -> None:
+def _scatter_nd(node: Node, to: Builder) -> None:
     """The last axis of indices counts along the first axes of the data."""
-    indices = to.value(node.input(1))
-    shape = to.value(node.input(0)).shape
-    rows = from_start(to, indices, list(shape[: indices.shape[-1]]))
-    _scatter(node, to, rows)
-
-
-def scatter_elements(node: Node, to: Builder) -> None:
-    """Each index counts along one axis; where it stands says the rest."""
-    shape = to.value(node.input(0)).shape
-    axis = node.attribute("axis", 0) % len(shape)
-    _scatter(node, to, element_rows(to, shape, to.value(node.input(1)), axis))
-
-
-def _scatter(node: Node, to: Builder, rows: Tensor) -> None:
     data, updates = plain(to, to.value(node.input(0))), plain(to, to.value(node.input(2)))
+    indices = to.value(node.input(1))
+    rows = from_start(to, indices, list(data.shape[: indices.shape[-1]]))
     if rows.dtype != np.int32:  # SCATTER_ND takes no other indices
         rows = to.emit("CAST", [rows], rows.shape, np.int32)
+    to.bind_value(node.outputs[0], _scattered(node, to, data, updates, rows))
+
+
+def _scatter_elements(node: Node, to: Builder) -> None:
+    """Each index counts along one axis; where it stands says the rest."""
+    data, updates = plain(to, to.value(node.input(0))), plain(to, to.value(node.input(2)))
+    axis = node.attribute("axis", 0) % data.rank
+    rows = flat_indices(to, data.shape, to.value(node.input(1)), axis)
+    made = _scattered(
+        node, to, _flat(to, data), _flat(to, updates), to.reshaped(rows, (updates.tensor.size, 1))
+    )
+    to.bind(node.outputs[0], to.reshaped(to.stored(made), node.shape))
+
+
+def _flat(to: Builder, value: Value) -> Value:
+    tensor = to.reshaped(to.stored(value), (value.tensor.size,))
+    return Value(tensor, layout.identity(1), value.dtype)
+
+
+def _scattered(node: Node, to: Builder, data: Value, updates: Value, rows: Tensor) -> Value:
     how = node.attribute("reduction", "none")
     if how == "none":
-        made = _replaced(to, data, updates, rows)
-    elif how == "add":
-        made = _added(to, data, updates, rows)
-    else:
-        raise Unsupported(f"combines what it scatters by {how}")
-    to.bind_value(node.outputs[0], made)
+        return _replaced(to, data, updates, rows)
+    if how == "add":
+        return _added(to, data, updates, rows)
+    raise Unsupported(f"combines what it scatters by {how}")
 
 
 def _replaced(to: Builder, data: Value, updates: Value, rows: Tensor) -> Value:
@@ -67,7 +73,7 @@ def _rearranged(to: Builder, data: Value, updates: Value, rows: np.ndarray) -> V
     behind = np.arange(updates.tensor.size, dtype=np.int32).reshape(updates.shape)
     order[place] = behind + data.tensor.size
     size = data.tensor.size + updates.tensor.size
-    flat = [to.reshaped(to.stored(value), (value.tensor.size,)) for value in (data, updates)]
+    flat = [_flat(to, value).tensor for value in (data, updates)]
     joined = to.emit("CONCATENATION", flat, (size,), data.dtype, axis=0)
     made = to.emit("GATHER", [joined, to.constant(order)], data.shape, data.dtype, axis=0)
     return Value(made, layout.identity(data.rank), data.dtype)
@@ -88,7 +94,7 @@ def _written(to: Builder, updates: Value, rows: Tensor, shape: tuple[int, ...]) 
 
 
 OPERATORS: dict[str, Lowering] = {
-    "Scatter": scatter_elements,
-    "ScatterElements": scatter_elements,
-    "ScatterND": scatter_nd,
+    "Scatter": _scatter_elements,
+    "ScatterElements": _scatter_elements,
+    "ScatterND": _scatter_nd,
 }

@@ -20,7 +20,7 @@ from hasten.runtimes.litert.lowering.program import Tensor
 __all__ = ["OPERATORS"]
 
 
-def arg(kind: str) -> Lowering:
+def _arg(kind: str) -> Lowering:
     """The first index of the extreme along one axis, or the last where the node asks for it."""
 
     def lower(node: Node, to: Builder) -> None:
@@ -48,7 +48,7 @@ def arg(kind: str) -> Lowering:
     return lower
 
 
-def top_k(node: Node, to: Builder) -> None:
+def _top_k(node: Node, to: Builder) -> None:
     """TOPK_V2 over the last stored axis; the smallest are the largest with the order turned."""
     value = movable(to, to.value(node.input(0)))
     axis = node.attribute("axis", -1) % value.rank
@@ -92,7 +92,7 @@ def _indices(to: Builder, shape: tuple[int, ...]) -> Tensor:
 
 
 OPERATORS: dict[str, Lowering] = {
-    "ArgMax": arg("ARG_MAX"),
-    "ArgMin": arg("ARG_MIN"),
-    "TopK": top_k,
+    "ArgMax": _arg("ARG_MAX"),
+    "ArgMin": _arg("ARG_MIN"),
+    "TopK": _top_k,
 }

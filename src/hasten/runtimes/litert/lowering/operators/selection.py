@@ -17,7 +17,7 @@ from hasten.runtimes.litert.lowering.program import Tensor
 __all__ = ["OPERATORS", "select"]
 
 
-def where(node: Node, to: Builder) -> None:
+def _where(node: Node, to: Builder) -> None:
     """SELECT_V2; both operands in one scale, or real."""
     condition, one, other = (to.value(name) for name in node.inputs)
     form = to.target(node.outputs[0], one, other)
@@ -41,7 +41,7 @@ def select(
     return Value(made, perm, one.dtype)
 
 
-def triangle(node: Node, to: Builder) -> None:
+def _triangle(node: Node, to: Builder) -> None:
     """Trilu: the mask is known now; what it hides becomes zero, whatever it was."""
     value = to.value(node.input(0))
     if value.quantized and not value.tensor.quantization.per_tensor:  # type: ignore[union-attr]
@@ -59,4 +59,4 @@ def _zero(to: Builder, like: Tensor) -> Tensor:
     return to.constant(np.array(point, like.dtype), quantization=like.quantization)
 
 
-OPERATORS: dict[str, Lowering] = {"Trilu": triangle, "Where": where}
+OPERATORS: dict[str, Lowering] = {"Trilu": _triangle, "Where": _where}

@@ -13,21 +13,21 @@ from hasten.runtimes.litert.lowering.operators.elementwise import plain
 from hasten.runtimes.litert.lowering.operators.table import Lowering
 from hasten.runtimes.litert.lowering.unsupported import Unsupported
 
-__all__ = ["OPERATORS", "movable", "widened"]
+__all__ = ["OPERATORS", "expanded", "movable"]
 
 
 def movable(to: Builder, value: Value) -> Value:
-    """The value as it is stored, where its elements may go anywhere: not with scales per channel."""
+    """The value as it is stored, where its elements may go anywhere: one scale for all."""
     found = value.tensor.quantization
     return value if found is None or found.per_tensor else plain(to, value)
 
 
-def identity(node: Node, to: Builder) -> None:
+def _identity(node: Node, to: Builder) -> None:
     """The same value under another name."""
     to.bind_value(node.outputs[0], to.value(node.input(0)))
 
 
-def dropout(node: Node, to: Builder) -> None:
+def _dropout(node: Node, to: Builder) -> None:
     """Outside training nothing is dropped, and the mask is true throughout."""
     training = to.require(node.input(2), "training mode") if node.input(2) else np.array(False)
     if training.item():
@@ -38,7 +38,7 @@ def dropout(node: Node, to: Builder) -> None:
         to.bind(node.outputs[1], to.constant(np.ones(value.shape, node.specs[-1].dtype)))
 
 
-def reshape(node: Node, to: Builder) -> None:
+def _reshape(node: Node, to: Builder) -> None:
     """Reshape, Flatten, Squeeze and Unsqueeze: shape inference knows what comes out."""
     value = to.value(node.input(0))
     tensor = value.tensor
@@ -52,7 +52,7 @@ def reshape(node: Node, to: Builder) -> None:
     to.bind(node.outputs[0], made, dtype=value.dtype)
 
 
-def transpose(node: Node, to: Builder) -> None:
+def _transpose(node: Node, to: Builder) -> None:
     """Axes get other names; elements move when somebody needs them in order."""
     value = to.value(node.input(0))
     order = node.attribute("perm", list(reversed(range(value.rank))))
@@ -60,7 +60,7 @@ def transpose(node: Node, to: Builder) -> None:
     to.bind_value(node.outputs[0], replace(value, perm=perm))
 
 
-def concat(node: Node, to: Builder) -> None:
+def _concat(node: Node, to: Builder) -> None:
     """Along one axis, in the order that the first computed operand is stored in."""
     values = [to.value(name) for name in node.inputs]
     form = to.target(node.outputs[0], *values)
@@ -89,14 +89,20 @@ def _alike(values: list[Value]) -> bool:
     )
 
 
-def expand(node: Node, to: Builder) -> None:
-    """TILE along axes of size 1: no shape is written into the file, so that a batch stays free."""
-    value = widened(to, movable(to, to.value(node.input(0))), len(node.shape))
-    repeats = [want if have == 1 else 1 for want, have in zip(node.shape, value.shape, strict=True)]
-    to.bind_value(node.outputs[0], tiled(to, value, repeats))
+def _expand(node: Node, to: Builder) -> None:
+    """To the shape that both, the operand's and the one asked for, broadcast to."""
+    value = movable(to, to.value(node.input(0)))
+    to.bind_value(node.outputs[0], expanded(to, value, node.shape))
 
 
-def widened(to: Builder, value: Value, rank: int) -> Value:
+def expanded(to: Builder, value: Value, shape: tuple[int, ...]) -> Value:
+    """The value, broadcast. With TILE no shape is written into the file: a batch stays free."""
+    value = _widened(to, value, len(shape))
+    repeats = [want if have == 1 else 1 for want, have in zip(shape, value.shape, strict=True)]
+    return _tiled(to, value, repeats)
+
+
+def _widened(to: Builder, value: Value, rank: int) -> Value:
     """The value with axes of size 1 before its own, up to this rank."""
     more = rank - value.rank
     if not more:
@@ -106,13 +112,13 @@ def widened(to: Builder, value: Value, rank: int) -> Value:
     return Value(tensor, perm, value.dtype)
 
 
-def tile(node: Node, to: Builder) -> None:
+def _tile(node: Node, to: Builder) -> None:
     """Each axis as often as the second input says."""
     repeats = to.require(node.input(1), "list of repeats").tolist()
-    to.bind_value(node.outputs[0], tiled(to, movable(to, to.value(node.input(0))), repeats))
+    to.bind_value(node.outputs[0], _tiled(to, movable(to, to.value(node.input(0))), repeats))
 
 
-def tiled(to: Builder, value: Value, repeats: list[int]) -> Value:
+def _tiled(to: Builder, value: Value, repeats: list[int]) -> Value:
     """The value, repeated along each of ONNX's axes."""
     if all(times == 1 for times in repeats):
         return value
@@ -123,14 +129,14 @@ def tiled(to: Builder, value: Value, repeats: list[int]) -> Value:
 
 
 OPERATORS: dict[str, Lowering] = {
-    "Concat": concat,
-    "Dropout": dropout,
-    "Expand": expand,
-    "Flatten": reshape,
-    "Identity": identity,
-    "Reshape": reshape,
-    "Squeeze": reshape,
-    "Tile": tile,
-    "Transpose": transpose,
-    "Unsqueeze": reshape,
+    "Concat": _concat,
+    "Dropout": _dropout,
+    "Expand": _expand,
+    "Flatten": _reshape,
+    "Identity": _identity,
+    "Reshape": _reshape,
+    "Squeeze": _reshape,
+    "Tile": _tile,
+    "Transpose": _transpose,
+    "Unsqueeze": _reshape,
 }

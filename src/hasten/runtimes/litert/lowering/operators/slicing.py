@@ -30,7 +30,7 @@ class Cut:
         return len(range(self.start, self.stop, self.step))
 
 
-def slice_(node: Node, to: Builder) -> None:
+def _slice(node: Node, to: Builder) -> None:
     """SLICE, or STRIDED_SLICE where there are steps."""
     value = movable(to, to.value(node.input(0)))
     starts, ends = _numbers(node, to, "starts", 1), _numbers(node, to, "ends", 2)
@@ -97,7 +97,7 @@ def _strided(to: Builder, tensor: Tensor, cuts: dict[int, Cut], shape: list[int]
     )
 
 
-def split(node: Node, to: Builder) -> None:
+def _split(node: Node, to: Builder) -> None:
     """SPLIT into equal parts, SPLIT_V into others."""
     value = movable(to, to.value(node.input(0)))
     axis = node.attribute("axis", 0) % value.rank
@@ -132,4 +132,4 @@ def _in_slices(node: Node, to: Builder, value: Value, axis: int) -> None:
         start = stop
 
 
-OPERATORS: dict[str, Lowering] = {"Slice": slice_, "Split": split}
+OPERATORS: dict[str, Lowering] = {"Slice": _slice, "Split": _split}

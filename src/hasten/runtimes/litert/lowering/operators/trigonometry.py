@@ -35,7 +35,7 @@ class _Arithmetic:
         return what if isinstance(what, Value) else number(self.to, what)
 
     def log1p(self, x: Value) -> Value:
-        """``log(1 + x)`` that keeps small ``x``; source: Kahan's formula, as given by Goldberg."""
+        """``log(1 + x)`` that keeps small ``x``; source: Kahan's _formula, as given by Goldberg."""
         one_more = self("ADD", x, 1.0)
         ratio = self("DIV", x, self("SUB", one_more, 1.0))
         logged = self("MUL", ratio, self("LOG", one_more))
@@ -92,7 +92,7 @@ def _atanh(f: _Arithmetic, x: Value) -> Value:
     return f("MUL", f.log1p(ratio), 0.5)
 
 
-def formula(write: Callable[[_Arithmetic, Value], Value]) -> Lowering:
+def _formula(write: Callable[[_Arithmetic, Value], Value]) -> Lowering:
     """An operator whose outcome is this formula of its operand."""
 
     def lower(node: Node, to: Builder) -> None:
@@ -103,15 +103,15 @@ def formula(write: Callable[[_Arithmetic, Value], Value]) -> Lowering:
 
 
 OPERATORS: dict[str, Lowering] = {
-    "Acos": formula(_acos),
-    "Acosh": formula(_acosh),
-    "Asin": formula(_asin),
-    "Asinh": formula(_asinh),
-    "Atan": formula(_atan),
-    "Atanh": formula(_atanh),
-    "Cos": formula(lambda f, x: f("COS", x)),
-    "Cosh": formula(_cosh),
-    "Sin": formula(lambda f, x: f("SIN", x)),
-    "Sinh": formula(_sinh),
-    "Tan": formula(_tan),
+    "Acos": _formula(_acos),
+    "Acosh": _formula(_acosh),
+    "Asin": _formula(_asin),
+    "Asinh": _formula(_asinh),
+    "Atan": _formula(_atan),
+    "Atanh": _formula(_atanh),
+    "Cos": _formula(lambda f, x: f("COS", x)),
+    "Cosh": _formula(_cosh),
+    "Sin": _formula(lambda f, x: f("SIN", x)),
+    "Sinh": _formula(_sinh),
+    "Tan": _formula(_tan),
 }

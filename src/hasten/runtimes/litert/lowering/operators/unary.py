@@ -9,10 +9,10 @@ from hasten.runtimes.litert.lowering.node import Node
 from hasten.runtimes.litert.lowering.operators.elementwise import NARROW, casted, pair, plain
 from hasten.runtimes.litert.lowering.operators.table import Lowering
 
-__all__ = ["OPERATORS", "call", "number"]
+__all__ = ["OPERATORS", "call", "magnitude", "number"]
 
 
-def function(kind: str) -> Lowering:
+def _function(kind: str) -> Lowering:
     """One builtin operator; narrow integers are computed in 32 bits."""
 
     def lower(node: Node, to: Builder) -> None:
@@ -34,11 +34,11 @@ def number(to: Builder, what: float, dtype: np.dtype[np.generic] = FLOAT) -> Val
     return Value(to.constant(np.array(what, dtype)), (), np.dtype(dtype))
 
 
-def absolute(node: Node, to: Builder) -> None:
+def _absolute(node: Node, to: Builder) -> None:
     """ABS; the greater of both signs where there is no kernel."""
     value = to.value(node.input(0))
     if value.dtype != np.int64:
-        function("ABS")(node, to)
+        _function("ABS")(node, to)
         return
     to.bind_value(node.outputs[0], magnitude(to, value))
 
@@ -50,11 +50,11 @@ def magnitude(to: Builder, value: Value) -> Value:
     return pair(to, "MAXIMUM", value, call(to, "NEG", value), shape=value.shape)
 
 
-def sign(node: Node, to: Builder) -> None:
+def _sign(node: Node, to: Builder) -> None:
     """SIGN; of int64 by clipping to -1, 0, 1."""
     value = to.value(node.input(0))
     if value.dtype != np.int64:
-        function("SIGN")(node, to)
+        _function("SIGN")(node, to)
         return
     low = pair(to, "MAXIMUM", value, number(to, -1, value.dtype), shape=value.shape)
     to.bind_value(
@@ -62,21 +62,21 @@ def sign(node: Node, to: Builder) -> None:
     )
 
 
-def reciprocal(node: Node, to: Builder) -> None:
+def _reciprocal(node: Node, to: Builder) -> None:
     """One divided by the operand."""
     value = plain(to, to.value(node.input(0)))
     to.bind_value(node.outputs[0], pair(to, "DIV", number(to, 1.0), value, shape=value.shape))
 
 
 OPERATORS: dict[str, Lowering] = {
-    "Abs": absolute,
-    "Ceil": function("CEIL"),
-    "Exp": function("EXP"),
-    "Floor": function("FLOOR"),
-    "Log": function("LOG"),
-    "Neg": function("NEG"),
-    "Reciprocal": reciprocal,
-    "Round": function("ROUND"),
-    "Sign": sign,
-    "Sqrt": function("SQRT"),
+    "Abs": _absolute,
+    "Ceil": _function("CEIL"),
+    "Exp": _function("EXP"),
+    "Floor": _function("FLOOR"),
+    "Log": _function("LOG"),
+    "Neg": _function("NEG"),
+    "Reciprocal": _reciprocal,
+    "Round": _function("ROUND"),
+    "Sign": _sign,
+    "Sqrt": _function("SQRT"),
 }
