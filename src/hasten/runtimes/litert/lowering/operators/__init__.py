@@ -11,6 +11,7 @@ from hasten.runtimes.litert.lowering.operators import (
     quantize,
     reduction,
     shape,
+    softmax,
 )
 from hasten.runtimes.litert.lowering.operators.table import Lowering
 
@@ -26,4 +27,5 @@ OPERATORS: dict[str, Lowering] = {
     **quantize.OPERATORS,
     **reduction.OPERATORS,
     **shape.OPERATORS,
+    **softmax.OPERATORS,
 }
