@@ -7,11 +7,13 @@ from hasten.runtimes.litert.lowering.operators import (
     convolution,
     elementwise,
     matmul,
+    normalization,
     pooling,
     quantize,
     reduction,
     shape,
     softmax,
+    transposed_convolution,
 )
 from hasten.runtimes.litert.lowering.operators.table import Lowering
 
@@ -23,9 +25,11 @@ OPERATORS: dict[str, Lowering] = {
     **convolution.OPERATORS,
     **elementwise.OPERATORS,
     **matmul.OPERATORS,
+    **normalization.OPERATORS,
     **pooling.OPERATORS,
     **quantize.OPERATORS,
     **reduction.OPERATORS,
     **shape.OPERATORS,
     **softmax.OPERATORS,
+    **transposed_convolution.OPERATORS,
 }
