@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hasten.runtimes.litert.lowering.operators import (
     activation,
+    blocks,
     convolution,
     elementwise,
     matmul,
@@ -11,6 +12,7 @@ from hasten.runtimes.litert.lowering.operators import (
     pooling,
     quantize,
     reduction,
+    resize,
     shape,
     softmax,
     transposed_convolution,
@@ -22,6 +24,7 @@ __all__ = ["OPERATORS"]
 #: Every operator by its ONNX name. To add one, write its function and a line in its file's table.
 OPERATORS: dict[str, Lowering] = {
     **activation.OPERATORS,
+    **blocks.OPERATORS,
     **convolution.OPERATORS,
     **elementwise.OPERATORS,
     **matmul.OPERATORS,
@@ -29,6 +32,7 @@ OPERATORS: dict[str, Lowering] = {
     **pooling.OPERATORS,
     **quantize.OPERATORS,
     **reduction.OPERATORS,
+    **resize.OPERATORS,
     **shape.OPERATORS,
     **softmax.OPERATORS,
     **transposed_convolution.OPERATORS,
