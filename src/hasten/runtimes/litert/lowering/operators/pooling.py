@@ -141,13 +141,25 @@ def _window(node: Node, value: Value) -> Window:
     """The window, its ends padded (or not read) as far as the last step needs."""
     window = window_of(node, value.shape[2:], node.attribute("kernel_shape"))
     ends = []
-    for axis, out in enumerate(node.shape[2:]):
+    for axis, out in enumerate(_sizes(node, window)):
         last = (out - 1) * window.strides[axis] - window.begins[axis]
         ends.append(max(last + window.reach[axis] - window.size[axis], 0))
     made = replace(window, ends=tuple(ends))
-    if steps(made) != tuple(node.shape[2:]):
+    if steps(made) != node.shape[2:]:
         raise Unsupported(f"its window fits {list(steps(made))} times, not {list(node.shape[2:])}")
     return made
+
+
+def _sizes(node: Node, window: Window) -> tuple[int, ...]:
+    """Sizes of the result: no window starts beyond the image, which ONNX's inference overlooks."""
+    sizes = tuple(
+        min(out, -(-(size + begin) // stride))
+        for out, size, begin, stride in zip(
+            node.shape[2:], window.size, window.begins, window.strides, strict=True
+        )
+    )
+    node.specs[0] = replace(node.specs[0], shape=(*node.shape[:2], *sizes))
+    return sizes
 
 
 def _declared_ends(node: Node, window: Window) -> Sequence[int]:
