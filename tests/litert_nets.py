@@ -21,10 +21,11 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass
 class Net:
-    """A graph that grows node by node; ``batch`` stays free."""
+    """A graph that grows node by node; the batch stays free unless it is given."""
 
     inputs: Mapping[str, Sequence[int]]
     opset: int = 21
+    batch: int | None = None
     seed: int = 0
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
@@ -76,7 +77,9 @@ class Net:
             self.nodes,
             "net",
             [
-                helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+                helper.make_tensor_value_info(
+                    name, TensorProto.FLOAT, [self.batch or "batch", *shape]
+                )
                 for name, shape in self.inputs.items()
             ],
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from litert_nets import Net, assert_same, assert_within_a_step, kinds, run_lowered
 from onnx import TensorProto, helper
 
 from hasten.runtimes.litert.lowering import lower_graph
+from litert_nets import Net, assert_same, assert_within_a_step, kinds, run_lowered
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_integers_without_a_scale_are_no_quantized_values(dtype: type) -> None:
         [helper.make_tensor_value_info("y", element, [2, 3])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
-    values = np.array([[-128, -1, 0], [1, 5, 127]], dtype)
+    values: np.ndarray = np.array([[-128, -1, 0], [1, 5, 127]], dtype)
     found = run_lowered(lower_graph(model), {"x": values})["y"]
     assert TensorProto.DataType.Name(element) == found.dtype.name.upper()
     assert np.array_equal(found, np.maximum(values, 0))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from litert_nets import Net, assert_same, assert_within_a_step, kinds
 
 from hasten.errors import RefusedError
 from hasten.runtimes.litert.lowering import lower_graph
+from litert_nets import Net, assert_same, assert_within_a_step, kinds
 
 
 @pytest.mark.parametrize(
@@ -24,7 +26,7 @@ from hasten.runtimes.litert.lowering import lower_graph
     ],
 )
 def test_a_convolution_is_that_of_onnx_runtime(
-    channels: int, out: int, group: int, attributes: dict[str, object]
+    channels: int, out: int, group: int, attributes: dict[str, Any]
 ) -> None:
     net = Net({"x": [channels, 11, 10]})
     weights, bias = net.weights(out, channels // group, 3, 3), net.weights(out)
@@ -48,7 +50,7 @@ def test_a_convolution_of_one_dimension_is_that_of_onnx_runtime(group: int) -> N
     ],
 )
 def test_a_convolution_of_three_dimensions_is_that_of_onnx_runtime(
-    group: int, attributes: dict[str, object]
+    group: int, attributes: dict[str, Any]
 ) -> None:
     net = Net({"x": [4, 6, 7, 8]})
     weights, bias = net.weights(6, 4 // group, 3, 3, 3), net.weights(6)
@@ -79,7 +81,7 @@ def test_weights_may_be_computed_while_the_model_runs() -> None:
     ],
 )
 def test_a_transposed_convolution_is_that_of_onnx_runtime(
-    group: int, kernel: int, attributes: dict[str, object]
+    group: int, kernel: int, attributes: dict[str, Any]
 ) -> None:
     net = Net({"x": [4, 6, 6]})
     weights, bias = net.weights(4, 6 // group, kernel, kernel), net.weights(6)
@@ -94,7 +96,7 @@ def test_a_transposed_convolution_of_one_dimension_is_that_of_onnx_runtime() -> 
 def test_a_transposed_convolution_with_many_groups_is_refused() -> None:
     net = Net({"x": [65, 4, 4]})
     made = net.add("ConvTranspose", "x", net.weights(65, 1, 2, 2), group=65)
-    with pytest.raises(RefusedError, match="ConvTranspose.*65 groups"):
+    with pytest.raises(RefusedError, match=r"ConvTranspose.*65 groups"):
         lower_graph(net.model(made))
 
 
@@ -144,7 +146,7 @@ def test_layers_of_one_dimension_are_reshaped_at_the_ends_alone() -> None:
     ],
 )
 def test_a_quantized_convolution_is_within_a_step_of_the_unfused_graph(
-    dtype: type, out: int, group: int, attributes: dict[str, object]
+    dtype: type, out: int, group: int, attributes: dict[str, Any]
 ) -> None:
     shift = 0 if dtype is np.int8 else 128
     net = Net({"x": [4, 12, 12]})

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from litert_nets import Net, assert_same, assert_within_a_step, kinds
 
 from hasten.errors import RefusedError
 from hasten.runtimes.litert.lowering import lower_graph
+from litert_nets import Net, assert_same, assert_within_a_step, kinds
 
 WINDOWS: list[dict[str, Any]] = [
     {"kernel_shape": [2, 2], "strides": [2, 2]},
@@ -39,7 +39,11 @@ def test_a_mean_is_that_of_onnx_runtime(window: dict[str, Any], counting: int) -
 @pytest.mark.parametrize("rank", [1, 3])
 def test_lines_and_volumes_are_pooled_too(op: str, rank: int) -> None:
     net = Net({"x": [3, *(9, 8, 7)[:rank]]})
-    window = {"kernel_shape": [3] * rank, "strides": [2] * rank, "pads": [1] * 2 * rank}
+    window: dict[str, Any] = {
+        "kernel_shape": [3] * rank,
+        "strides": [2] * rank,
+        "pads": [1] * 2 * rank,
+    }
     assert_same(net, net.add(op, "x", **window))
 
 
@@ -53,7 +57,7 @@ def test_norms_over_windows_and_images_are_those_of_onnx_runtime(power: int) -> 
 def test_indices_are_refused() -> None:
     net = Net({"x": [3, 8, 8]})
     net.add("MaxPool", "x", kernel_shape=[2, 2], outputs=2)
-    with pytest.raises(RefusedError, match="MaxPool.*indices"):
+    with pytest.raises(RefusedError, match=r"MaxPool.*indices"):
         lower_graph(net.model("v0"))
 
 

@@ -97,7 +97,7 @@ def reshaped(to: Builder, value: Value, shape: Sequence[int]) -> Value:
 
 
 def strided(
-    to: Builder, value: Value, axis: int, begin: int, end: int, stride: int = 1
+    to: Builder, value: Value, axis: int, begin: int, end: int, *, stride: int = 1
 ) -> Value:
     """Elements ``begin`` to ``end`` (not included) of one axis, every ``stride``-th."""
     at = layout.stored_axis(value.perm, axis)

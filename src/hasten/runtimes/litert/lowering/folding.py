@@ -44,7 +44,12 @@ def fold(before: Operator, after: Operator) -> bool:
     if before.options.get("fusedActivationFunction", 0) or have.dtype != np.float32:
         return False
     weights, bias = before.inputs[where.weights], _bias(before, where)
-    if weights is None or not _is_real(weights) or not _is_real(bias) or have.shape[-1] != bias.elements.size:
+    if (
+        weights is None
+        or not _is_real(weights)
+        or not _is_real(bias)
+        or have.shape[-1] != bias.elements.size
+    ):
         return False
     if after.kind == "MUL":
         along = [1] * len(weights.shape)

@@ -36,26 +36,29 @@ class Interpolation:
     exclude_outside: bool
 
     def places(self, axis: Axis) -> np.ndarray:
-        """Coordinate in the operand of each element of the result."""
-        at = np.arange(axis.out, dtype=np.float64)
-        length = axis.scale * axis.size
-        half = (at + 0.5) / axis.scale - 0.5
+        """Coordinate in the operand of each element of the result.
+
+        In float32 throughout, as ONNX Runtime has it: what is nearest may hang on the last bit.
+        """
+        at = np.arange(axis.out, dtype=np.float32)
+        scale, size, half = np.float32(axis.scale), np.float32(axis.size), np.float32(0.5)
+        length = scale * size
+        centred = (at + half) / scale - half
         if self.coordinates == "half_pixel":
-            return half
+            return centred
         if self.coordinates == "asymmetric":
-            return at / axis.scale
+            return at / scale
         if self.coordinates == "align_corners":
-            return at * ((axis.size - 1) / (length - 1) if length != 1 else 0.0)
+            return at * (size - 1) / (length - 1) if length != 1 else 0 * at
         if self.coordinates == "pytorch_half_pixel":
-            return half if length != 1 else np.full(axis.out, -0.5)
+            return centred if axis.out > 1 else 0 * at
         if self.coordinates == "half_pixel_symmetric":
-            return half + axis.size / 2 * (1 - axis.out / length)
+            return centred + size / 2 * (1 - np.float32(axis.out) / length)
         if self.coordinates == "tf_crop_and_resize":
-            begin, end = axis.region
-            if length == 1:
-                return np.full(axis.out, (end - begin) * (axis.size - 1) / 2)
-            step = (end - begin) * (axis.size - 1) / (length - 1)
-            return begin * (axis.size - 1) + at * step
+            begin, end = (np.float32(one) for one in axis.region)
+            whole = (end - begin) * (size - 1)
+            one = length == 1
+            return whole / 2 + 0 * at if one else begin * (size - 1) + at * whole / (length - 1)
         raise Unsupported(f"resizes with coordinates {self.coordinates}")
 
     def outside(self, axis: Axis) -> np.ndarray:
@@ -78,7 +81,7 @@ class Interpolation:
 
     def matrix(self, axis: Axis) -> np.ndarray:
         """Weights, ``[out, size]``, where the mode is linear or cubic."""
-        places = self.places(axis)
+        places = self.places(axis).astype(np.float64)
         scale = min(axis.scale, 1.0) if self.antialias else 1.0
         support = int(np.ceil((2 if self.mode == "cubic" else 1) / scale)) + 1
         near = np.floor(places).astype(np.int64)[:, None] + np.arange(-support, support + 2)

@@ -45,7 +45,7 @@ def widened(to: Builder, value: Value, axis: int) -> Value:
 
 
 def integer_form(
-    node: Node, to: Builder, value: Value, weights: Value, out_axis: int = 0, *, bias_at: int = 2
+    node: Node, to: Builder, value: Value, weights: Value, out_axis: int = 0
 ) -> Target | None:
     """The form to write in where the integer kernel can, else None.
 
@@ -61,13 +61,13 @@ def integer_form(
         return None
     if form.dtype != np.int8 and np.any(form.quantization.zero_point):
         return None
-    name = node.input(bias_at)
+    name = node.input(2)
     return form if not name or to.value(name).constant else None
 
 
-def bias(node: Node, to: Builder, data: Tensor, kernel: Tensor, size: int, at: int = 2) -> Tensor:
+def bias(node: Node, to: Builder, data: Tensor, kernel: Tensor, size: int) -> Tensor:
     """The input for the bias; zeros where the node has none, since delegates expect one."""
-    name = node.input(at)
+    name = node.input(2)
     if kernel.quantization is None or data.quantization is None:
         if not name:
             return to.constant(np.zeros(size, np.float32), f"{to.source}/bias")

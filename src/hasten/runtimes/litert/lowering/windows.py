@@ -130,7 +130,8 @@ def _by_slices(to: Builder, kind: str, value: Value, window: Window) -> Value:
         stride, gap = window.strides[axis], window.dilations[axis]
         reach = (count - 1) * stride + 1
         parts = [
-            strided(to, value, axis + 2, at * gap, at * gap + reach, stride) for at in range(size)
+            strided(to, value, axis + 2, at * gap, at * gap + reach, stride=stride)
+            for at in range(size)
         ]
         value = reduce(lambda one, other: compute(to, join, one, other), parts)
     if kind == AVERAGE:

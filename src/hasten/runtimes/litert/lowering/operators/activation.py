@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ _FIXED = {
     "TANH": Quantization.of(1 / 128, 0),
 }
 #: Kinds whose kernels read one scale and write another, with the dtypes they do that in.
-_RESCALING = {
+_RESCALING: dict[str, set[np.dtype[Any]]] = {
     "ELU": {np.dtype(np.int8)},
     "GELU": {np.dtype(np.int8)},
     "HARD_SWISH": {np.dtype(np.int8)},
@@ -78,7 +79,7 @@ def _form(wanted: Target | None, kind: str) -> Target | None:
     A scale that is fixed is requantized to the wanted one: up to twice as coarse, that stays
     within one step of the latter.
     """
-    if wanted is None or wanted.dtype in _RESCALING.get(kind, ()):
+    if wanted is None or wanted.dtype in _RESCALING.get(kind, set()):
         return wanted
     fixed = _FIXED.get(kind)
     if fixed is None or wanted.dtype != np.int8:
@@ -245,7 +246,7 @@ _ERF = (
 _ERF_BOUND = 3.832506856900711
 
 
-def erf(node: Node, to: Builder, value: Value) -> Value:
+def erf(_: Node, to: Builder, value: Value) -> Value:
     """A rational approximation, within 1e-6 everywhere (in float32).
 
     Source: ``ErfImpl32`` in XLA's ``client/lib/math.cc``.
@@ -257,14 +258,14 @@ def erf(node: Node, to: Builder, value: Value) -> Value:
     return compute(to, "DIV", compute(to, "MUL", within, over), under)
 
 
-def softplus(node: Node, to: Builder, value: Value) -> Value:
+def softplus(_: Node, to: Builder, value: Value) -> Value:
     """``max(x, 0) + log(1 + exp(-abs(x)))``: nothing overflows."""
     small = compute(to, "EXP", compute(to, "NEG", compute(to, "ABS", value)))
     rest = compute(to, "LOG", compute(to, "ADD", small, 1.0))
     return compute(to, "ADD", compute(to, "RELU", value), rest)
 
 
-def softsign(node: Node, to: Builder, value: Value) -> Value:
+def softsign(_: Node, to: Builder, value: Value) -> Value:
     """``x / (1 + abs(x))``."""
     return compute(to, "DIV", value, compute(to, "ADD", compute(to, "ABS", value), 1.0))
 

@@ -56,7 +56,7 @@ def activation_of(name: str) -> Activation:
 
 def input_bias(cell: Cell) -> np.ndarray:
     """What can be added before all steps: both biases, where nothing comes between them."""
-    bias = cell.input_bias + cell.recurrence_bias
+    bias = np.asarray(cell.input_bias + cell.recurrence_bias)
     if cell.linear_before_reset:
         last = slice(2 * cell.hidden, None)
         bias[last] = cell.input_bias[last]
@@ -136,8 +136,7 @@ def split(to: Builder, value: Value, parts: int) -> list[Value]:
     """Equal parts of the last axis."""
     *outer, size = value.tensor.shape
     made = [
-        Tensor(f"{to.source}/split", value.dtype, (*outer, size // parts))
-        for _ in range(parts)
+        Tensor(f"{to.source}/split", value.dtype, (*outer, size // parts)) for _ in range(parts)
     ]
     to.emit_to("SPLIT", [to.sizes(len(outer)), value.tensor], made, numSplits=parts)
     return [Value(tensor, value.perm, value.dtype) for tensor in made]

@@ -41,12 +41,12 @@ def conv(node: Node, to: Builder) -> None:
         flat = to.reshaped(value.tensor, (value.shape[0], 1, *value.tensor.shape[1:]))
         value = Value(flat, layout.channels_last(4), value.dtype)
         window, weights = window.with_height(), widened(to, weights, 2)
-    made = _conv_2d(node, to, value, weights, window, form)
+    made = _conv_2d(node, to, value, weights, window, form=form)
     to.bind(node.outputs[0], to.reshaped(made.tensor, layout.apply(last, node.shape)), last)
 
 
 def _conv_2d(
-    node: Node, to: Builder, value: Value, weights: Value, window: Window, form: Target | None
+    node: Node, to: Builder, value: Value, weights: Value, window: Window, *, form: Target | None
 ) -> Value:
     group = node.attribute("group", 1)
     out, per_group = weights.shape[:2]

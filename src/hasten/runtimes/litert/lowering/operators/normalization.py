@@ -43,9 +43,7 @@ def batch_normalization(node: Node, to: Builder, value: Value) -> Value:
         raise Unsupported("in training mode")
     scale, shift, average, variance = (
         to.require(name, what).astype(np.float64)
-        for name, what in zip(
-            node.inputs[1:], ("scale", "bias", "mean", "variance"), strict=True
-        )
+        for name, what in zip(node.inputs[1:], ("scale", "bias", "mean", "variance"), strict=True)
     )
     factor = scale / np.sqrt(variance + node.attribute("epsilon", 1e-5))
     offset = shift - average * factor

@@ -105,8 +105,9 @@ def _one_direction(
         hidden = new[0]
         if masks is not None and hidden is not None:
             made[time] = compute(to, "MUL", hidden, masks[time])
-            states = _kept(to, new[0], states[0], masks[time]), _kept(
-                to, new[1], states[1], masks[time]
+            states = (
+                _kept(to, new[0], states[0], masks[time]),
+                _kept(to, new[1], states[1], masks[time]),
             )
         else:
             states = new

@@ -93,7 +93,11 @@ def _axes(node: Node, to: Builder, value: Value) -> list[Axis]:
         part = (0.0, 1.0)
         if region.size:
             part = (float(region[at]), float(region[at + len(named)]))
-        found[axis] = Axis(value.shape[axis], node.shape[axis], ratios[at], part)
+        size = value.shape[axis]
+        out = int(np.float32(ratios[at]) * np.float32(size)) if scales.size else node.shape[axis]
+        found[axis] = Axis(size, out, ratios[at], part)
+    # In float32, as ONNX Runtime has it, 6 * (7 / 6) is 7; inference says 6.
+    node.specs[0] = replace(node.specs[0], shape=tuple(axis.out for axis in found))
     return found
 
 

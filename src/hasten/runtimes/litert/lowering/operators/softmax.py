@@ -30,9 +30,7 @@ def hardmax(node: Node, to: Builder) -> None:
     tensor = value.tensor
     size = tensor.shape[-1]
     last = to.sizes(len(tensor.shape) - 1)
-    places = to.emit(
-        "ARG_MAX", [tensor, last], tensor.shape[:-1], np.int32, outputType=_INT32
-    )
+    places = to.emit("ARG_MAX", [tensor, last], tensor.shape[:-1], np.int32, outputType=_INT32)
     on, off = (to.constant(np.array(number, np.float32)) for number in (1.0, 0.0))
     depth = to.constant(np.array(size, np.int32))
     made = to.emit("ONE_HOT", [places, depth, on, off], tensor.shape, like=tensor, axis=-1)

@@ -92,7 +92,7 @@ def conv_transpose(node: Node, to: Builder) -> None:
         flat = to.reshaped(value.tensor, (value.shape[0], 1, *value.tensor.shape[1:]))
         value = Value(flat, layout.channels_last(4), value.dtype)
         weights, reach = widened(to, weights, 2), reach.with_height()
-    made = _of_groups(node, to, value, weights, reach, form)
+    made = _of_groups(node, to, value, weights, reach, form=form)
     to.bind(node.outputs[0], to.reshaped(made.tensor, layout.apply(last, node.shape)), last)
 
 
@@ -129,12 +129,13 @@ def _dilated(to: Builder, weights: Value, dilations: list[int]) -> Value:
     found = weights.tensor.quantization
     sizes = [(size - 1) * gap + 1 for size, gap in zip(data.shape[2:], dilations, strict=True)]
     made = np.zeros((*data.shape[:2], *sizes), data.dtype)
-    made[(..., *(slice(None, None, gap) for gap in dilations))] = data
+    steps: tuple[slice, ...] = tuple(slice(None, None, gap) for gap in dilations)
+    made[(slice(None), slice(None), *steps)] = data
     return Value(to.constant(made, weights.tensor.name, found), weights.perm, weights.dtype)
 
 
 def _of_groups(
-    node: Node, to: Builder, value: Value, weights: Value, reach: _Reach, form: Target | None
+    node: Node, to: Builder, value: Value, weights: Value, reach: _Reach, *, form: Target | None
 ) -> Value:
     group = node.attribute("group", 1)
     # ONNX has [in, out / groups, ...], TFLite [out, ..., in] (and in 3D [..., out, in]).
