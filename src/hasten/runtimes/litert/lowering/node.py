@@ -18,8 +18,9 @@ __all__ = ["Node", "OutputSpec", "infer_outputs"]
 #: Larger constants are no shapes, axes or sizes, which are all that inference asks for.
 _MAX_INFERENCE_DATA = 4096
 
-#: Operators that ONNX defines by a function alone, of which inference says nothing.
-_LIKE_THE_FIRST = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+#: Operators that ONNX defines by a function alone, of which inference says nothing, and Gelu,
+#: which is found in graphs of older opsets too.
+_LIKE_THE_FIRST = frozenset({"Gelu", "GroupNormalization", "MeanVarianceNormalization"})
 
 
 @dataclass(frozen=True)
