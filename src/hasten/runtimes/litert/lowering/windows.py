@@ -58,7 +58,7 @@ def pooled(to: Builder, kind: str, value: Value, window: Window, fill: float | N
         return _of_rank(to, kind, value, window, SAME)
     if not window.valid:
         around = [(0, 0), *zip(window.begins, window.ends, strict=True), (0, 0)]
-        value = replace(value, tensor=pad_tensor(to, value.tensor, around, fill))
+        value = replace(value, tensor=pad_tensor(to, value.tensor, around, fill or None))
         window = window.unpadded()
     if natural:
         return _of_rank(to, kind, value, window, VALID)
