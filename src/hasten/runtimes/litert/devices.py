@@ -22,7 +22,12 @@ __all__ = ["devices"]
 #: The first run of a driver compiles shaders; one that takes longer hangs.
 _LIMIT_S = 60.0
 #: What decides which Vulkan driver is found.
-_DRIVER_VARIABLES = ("VK_ICD_FILENAMES", "VK_DRIVER_FILES", "VK_ADD_DRIVER_FILES", "XDG_RUNTIME_DIR")
+_DRIVER_VARIABLES = (
+    "VK_ICD_FILENAMES",
+    "VK_DRIVER_FILES",
+    "VK_ADD_DRIVER_FILES",
+    "XDG_RUNTIME_DIR",
+)
 _VENDORS = {
     "google_tensor": "Google Tensor",
     "intel_openvino": "Intel OpenVINO",

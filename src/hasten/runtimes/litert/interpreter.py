@@ -89,7 +89,7 @@ class InterpreterSession:
             return locate(self._interpreter, self._delegation, self._lowered.nodes)
 
     def close(self) -> None:
-        """Drop the interpreter; it frees its arena, and then its delegates, with the last reference."""
+        """Drop the interpreter: it frees its arena, then its delegates, with the last reference."""
         del self._interpreter
 
 

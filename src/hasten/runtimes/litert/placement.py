@@ -138,7 +138,8 @@ def _bytes(wrapper: Any, tensor: int) -> int:
     kind = wrapper.TensorType(tensor, 0)
     if not kind:
         return 0
-    return int(np.prod(wrapper.TensorSize(tensor, 0), dtype=np.int64)) * np.dtype(kind).itemsize
+    count = int(np.prod(wrapper.TensorSize(tensor, 0), dtype=np.int64))
+    return count * int(np.dtype(kind).itemsize)
 
 
 def _namer(

@@ -36,9 +36,7 @@ def halve_weights(program: Program) -> Program:
                 halves[id(tensor)] = _half(tensor, operator.source)
                 operators.append(halves[id(tensor)])
             inputs.append(halves[id(tensor)].outputs[0])
-        made = Operator(
-            operator.kind, inputs, operator.outputs, operator.options, operator.source
-        )
+        made = Operator(operator.kind, inputs, operator.outputs, operator.options, operator.source)
         operators.append(made)
     if not halves:
         raise RefusedError(f"no float32 weights of {_MIN_SIZE} elements or more to halve")
@@ -58,7 +56,7 @@ def _half(tensor: Tensor, source: str) -> Operator:
     largest = float(np.abs(tensor.elements).max())
     if not largest <= _LARGEST:
         raise RefusedError(
-            f"weights {tensor.name} of node {source} reach {largest:g}, beyond float16's {_LARGEST:g}"
+            f"weights {tensor.name} of node {source} reach {largest:g}, float16 {_LARGEST:g}"
         )
     data = tensor.elements.astype(np.float16)
     stored = Tensor(tensor.name, data.dtype, tensor.shape, data)
