@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,13 @@ from hasten.tune.budget import Budget
 from hasten.tune.optimize import optimize as optimize_plan
 from hasten.tune.plan import Plan
 from hasten.tune.settings import Settings
-from hasten.tune.space import check_threads, require_runtimes
+from hasten.tune.space import (
+    check_delegates,
+    check_devices,
+    check_threads,
+    default_runtimes,
+    require_runtimes,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -95,6 +101,9 @@ def optimize(
     progress = progress or Quiet()
     settings = settings or Settings()
     require_runtimes(settings.runtimes)
+    racing = default_runtimes(settings.runtimes)
+    check_devices(settings.devices, racing)
+    settings = replace(settings, delegates=check_delegates(settings.delegates, racing))
     check_threads(settings.threads, physical_cores())
     deadline = Deadline.after(settings.time_s)
     with ExitStack() as stack:

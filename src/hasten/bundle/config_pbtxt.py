@@ -47,6 +47,8 @@ def config_pbtxt(manifest: Manifest) -> str:
     if not all(spec.shape and spec.batch is None for spec in (*inputs, *outputs)):
         max_batch = 0
     batched = max_batch > 0
+    execution = manifest.plan.execution
+    kind = "KIND_GPU" if execution.get("device", "cpu") == "gpu" else "KIND_CPU"
     lines = [
         f"name: {_quoted(manifest.name)}",
         f"backend: {_quoted(_BACKENDS[manifest.plan.runtime])}",
@@ -54,7 +56,7 @@ def config_pbtxt(manifest: Manifest) -> str:
         f"max_batch_size: {max_batch}",
         *(_tensor("input", spec, batched=batched) for spec in inputs),
         *(_tensor("output", spec, batched=batched) for spec in outputs),
-        f"instance_group [{{ count: {manifest.plan.execution['instances']}, kind: KIND_CPU }}]",
+        f"instance_group [{{ count: {execution['instances']}, kind: {kind} }}]",
     ]
     return "\n".join(lines) + "\n"
 

@@ -8,7 +8,7 @@ import msgspec
 
 from hasten.graph import AppliedStep, Signature
 from hasten.measure.statistics import Interval, Latency
-from hasten.runtimes import Format
+from hasten.runtimes import Format, Placement
 
 __all__ = [
     "Artifact",
@@ -105,6 +105,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     ledger: tuple[LedgerEntry, ...]
     control: Interval | None = None
     verdict: str = ""
+    placement: Placement | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -33,13 +33,17 @@ def bench(x: str, *, timing: Timing = _AS_USUAL) -> int:
             seed=timing.seed,
             scratch=scratch,
             progress=shown(),
+            fail_on_fallback=timing.fail_on_fallback,
         )
     if timing.json:
         print_json(found)
         return 0
     from rich.console import Console
 
-    from hasten.report import timings_table
+    from hasten.report import placement_table, timings_table
 
-    Console().print(timings_table([found]))
+    console = Console()
+    console.print(timings_table([found]))
+    if found.placement is not None:
+        console.print(placement_table(found.placement))
     return 0

@@ -36,6 +36,7 @@ def compare(a: str, b: str, *, timing: Timing = _AS_USUAL) -> int:
             seed=timing.seed,
             scratch=scratch,
             progress=shown(),
+            fail_on_fallback=timing.fail_on_fallback,
         )
     if timing.json:
         print_json(found)

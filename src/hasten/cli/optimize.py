@@ -32,6 +32,9 @@ def optimize(
     memory_mb: float | None = None,
     target: Literal["latency", "throughput"] = "latency",
     runtime: Repeated = None,
+    device: Repeated = None,
+    delegate: Repeated = None,
+    fail_on_fallback: Flag = False,
     threads: int | None = None,
     time: str = "5m",
     seed: int = 0,
@@ -71,6 +74,12 @@ def optimize(
         One answer soon, or many answers a second.
     runtime
         Race only this runtime. Repeat for more.
+    device
+        Race only on this device: cpu or gpu. Repeat for more.
+    delegate
+        Race this LiteRT delegate too: lib.so:key=value,key=value. Repeat for more.
+    fail_on_fallback
+        Let a candidate fail where a delegate or device does not run the whole model.
     threads
         Use exactly so many threads.
     time
@@ -94,7 +103,16 @@ def optimize(
             megabytes(size_mb, "--size-mb"),
             megabytes(memory_mb, "--memory-mb"),
         ),
-        settings=Settings(target, tuple(runtime or ()), threads, seconds(time), seed),
+        settings=Settings(
+            target,
+            tuple(runtime or ()),
+            threads,
+            seconds(time),
+            seed,
+            devices=tuple(device or ()),
+            delegates=tuple(delegate or ()),
+            fail_on_fallback=fail_on_fallback,
+        ),
         force=force,
         progress=shown(),
     )

@@ -71,6 +71,12 @@ class Timing:
         How many rounds.
     seed
         Decides orders and random samples.
+    device
+        Compute on this device: cpu or gpu. bench --json lists what there is.
+    delegate
+        A LiteRT delegate with options: lib.so:key=value,key=value.
+    fail_on_fallback
+        Exit with 2 where a delegate or device does not run the whole model.
     json
         Print one JSON document.
     """
@@ -82,6 +88,9 @@ class Timing:
     threads: int | None = None
     rounds: int = 30
     seed: int = 0
+    device: str | None = None
+    delegate: str | None = None
+    fail_on_fallback: Flag = False
     json: Flag = False
 
     def wanted(self) -> Wanted:
@@ -89,4 +98,13 @@ class Timing:
         if self.rounds < 1:
             raise OptionError(expected="1 or more", got=str(self.rounds), where="--rounds")
         inputs = tuple(inputs_of(self.input))
-        return Wanted(self.runtime, self.threads, self.data, self.preprocess, inputs, self.seed)
+        return Wanted(
+            self.runtime,
+            self.threads,
+            self.data,
+            self.preprocess,
+            inputs,
+            self.seed,
+            self.device,
+            self.delegate,
+        )

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, TypeVar
 from hasten.errors import RuntimeFailureError
 from hasten.measure.protocol import (
     Fail,
+    Locate,
+    Located,
     Measure,
     Open,
     Opened,
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-R = TypeVar("R", Opened, Times, Predicted)
+R = TypeVar("R", Opened, Times, Located, Predicted)
 
 _MAX_POLL_MS = 2**31 - 1
 #: As much of what the process printed is looked at when it crashed.
@@ -87,7 +89,10 @@ class Worker:
         opened = self._await(Opened, limit_s, "compiling")
         left_s = until_s - time.monotonic()
         first = self._ask(Measure(1, 0), Times, left_s, "running for the first time")
-        return Opened(opened.open_ns + max(first.runs_ns), first.peak_bytes)
+        left_s = until_s - time.monotonic()
+        located = self._ask(Locate(), Located, left_s, "saying where operators run")
+        open_ns = opened.open_ns + max(first.runs_ns)
+        return Opened(open_ns, first.peak_bytes, located.placement)
 
     def open(
         self, runtime: str, lowered: Lowered, execution: Execution, samples: Path, limit_s: float

@@ -7,10 +7,12 @@ from typing import IO
 
 import msgspec
 
-from hasten.runtimes import Execution, Lowered
+from hasten.runtimes import Execution, Lowered, Placement
 
 __all__ = [
     "Fail",
+    "Locate",
+    "Located",
     "Measure",
     "Open",
     "Opened",
@@ -45,6 +47,10 @@ class Measure(msgspec.Struct, frozen=True, tag=True):
     settle: int
 
 
+class Locate(msgspec.Struct, frozen=True, tag=True):
+    """Say where the operators of the first instance run."""
+
+
 class Predict(msgspec.Struct, frozen=True, tag=True):
     """Run every sample in the folder ``samples``; write the outputs to the new folder ``out``."""
 
@@ -58,6 +64,7 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
 
     open_ns: int
     peak_bytes: int
+    placement: Placement | None = None
 
 
 class Times(msgspec.Struct, frozen=True, tag=True):
@@ -65,6 +72,13 @@ class Times(msgspec.Struct, frozen=True, tag=True):
 
     runs_ns: list[int]
     item_ns: float
+    peak_bytes: int
+
+
+class Located(msgspec.Struct, frozen=True, tag=True):
+    """Where operators run; None where the runtime does not tell."""
+
+    placement: Placement | None
     peak_bytes: int
 
 
@@ -81,9 +95,9 @@ class Fail(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Request = Open | Measure | Predict
+Request = Open | Measure | Locate | Predict
 #: All but a failure carry ``peak_bytes``, the most memory that was resident so far.
-Reply = Opened | Times | Predicted | Fail
+Reply = Opened | Times | Located | Predicted | Fail
 
 _LENGTH = struct.Struct("<I")
 _REQUESTS: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

@@ -23,6 +23,8 @@ from hasten.errors import HastenError
 from hasten.measure.memory import peak_memory_bytes
 from hasten.measure.protocol import (
     Fail,
+    Locate,
+    Located,
     Measure,
     Open,
     Opened,
@@ -34,7 +36,7 @@ from hasten.measure.protocol import (
     receive_request,
     send,
 )
-from hasten.runtimes import Arrays, get_runtime
+from hasten.runtimes import Arrays, Placement, Placing, get_runtime
 from hasten.runtimes.vendor import reported
 
 if TYPE_CHECKING:
@@ -85,6 +87,11 @@ class Candidate:
             for thread, session in zip(self._threads, self._sessions, strict=True)
         ]
         return [future.result() for future in futures]
+
+    def locate(self) -> Placement | None:
+        """Return where operators run, where the runtime tells."""
+        session = self._sessions[0]
+        return session.placement() if isinstance(session, Placing) else None
 
     def predict(self, request: Predict) -> str | None:
         """Run all samples and write the outputs; names a NaN or infinity among them."""
@@ -173,6 +180,8 @@ def _answer(request: Request, candidate: Candidate | None) -> tuple[Reply, Candi
         return Fail("nothing is open"), None
     if isinstance(request, Measure):
         return candidate.measure(request.runs, request.settle), candidate
+    if isinstance(request, Locate):
+        return Located(candidate.locate(), peak_memory_bytes()), candidate
     return Predicted(candidate.predict(request), peak_memory_bytes()), candidate
 
 

@@ -12,6 +12,7 @@ from hasten.bundle.manifest import CandidateRecord, Manifest
 from hasten.graph import Signature
 from hasten.report import units
 from hasten.report.bars import bars, spans
+from hasten.report.placement import crossing
 from hasten.report.scatter import scatter
 
 __all__ = ["render_html"]
@@ -72,6 +73,7 @@ def _environment() -> jinja2.Environment:
         "words": lambda status: status.replace("_", " "),
     }
     environment.globals["proportion"] = units.proportion
+    environment.globals["crossing"] = crossing
     return environment
 
 

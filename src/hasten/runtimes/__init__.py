@@ -7,8 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hasten.errors import OptionError
+from hasten.runtimes.placement import PlacedOperator, Placement, Placing
 from hasten.runtimes.runtime import (
+    NO_DELEGATE,
     Arrays,
+    Device,
     Execution,
     Format,
     Hint,
@@ -22,12 +25,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "NO_DELEGATE",
     "RUNTIMES",
     "Arrays",
+    "Device",
     "Execution",
     "Format",
     "Hint",
     "Lowered",
+    "PlacedOperator",
+    "Placement",
+    "Placing",
     "Probe",
     "Runtime",
     "Session",

@@ -21,7 +21,7 @@ import numpy as np
 
 from hasten.errors import RuntimeFailureError
 from hasten.graph import Signature, numpy_dtype
-from hasten.runtimes.runtime import Arrays, Execution, Format, Lowered, Probe
+from hasten.runtimes.runtime import Arrays, Execution, Format, Hint, Lowered, Probe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,8 +48,9 @@ class NullRuntime:
         """Take every ONNX graph."""
         return [] if model.format == "onnx" else ["reads .onnx, not .tflite"]
 
-    def lower(self, model: Model, folder: Path) -> Lowered:
+    def lower(self, model: Model, folder: Path, hint: Hint = "default") -> Lowered:
         """Write the behaviour alone."""
+        del hint
         path = folder / f"{model.digest[:16]}.null"
         behaviour = {
             prop.key.removeprefix(_PREFIX): prop.value

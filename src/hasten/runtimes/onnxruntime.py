@@ -39,8 +39,9 @@ class OnnxRuntime:
         """Take every ONNX graph; what it cannot compile it says when opened."""
         return [] if model.format == "onnx" else ["reads .onnx, not .tflite"]
 
-    def lower(self, model: Model, folder: Path) -> Lowered:
+    def lower(self, model: Model, folder: Path, hint: Hint = "default") -> Lowered:
         """Write the graph as it is."""
+        del hint
         return lower_as_file(model, folder)
 
     def open(self, lowered: Lowered, execution: Execution) -> OnnxRuntimeSession:

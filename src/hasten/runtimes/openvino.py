@@ -47,8 +47,9 @@ class OpenVino:
         del model
         return []
 
-    def lower(self, model: Model, folder: Path) -> Lowered:
+    def lower(self, model: Model, folder: Path, hint: Hint = "default") -> Lowered:
         """Write the graph as it is."""
+        del hint
         return lower_as_file(model, folder)
 
     def open(self, lowered: Lowered, execution: Execution) -> OpenVinoSession:

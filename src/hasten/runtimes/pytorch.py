@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hasten.errors import RuntimeFailureError
 from hasten.graph import TorchSource, import_object, open_exported_program
-from hasten.runtimes.runtime import Arrays, Execution, Format, Lowered, Probe
+from hasten.runtimes.runtime import Arrays, Execution, Format, Hint, Lowered, Probe
 from hasten.runtimes.vendor import find, reported
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class PyTorch:
             return ["runs the original module, not a graph that steps have changed"]
         return []
 
-    def lower(self, model: Model, folder: Path) -> Lowered:
+    def lower(self, model: Model, folder: Path, hint: Hint = "default") -> Lowered:
         """Name the source; a worker process opens it anew."""
-        del folder
+        del folder, hint
         if model.torch is None:
             raise RuntimeFailureError("pytorch could not lower: the model has no PyTorch source")
         path = model.torch.location if model.torch.location.endswith(".pt2") else ""

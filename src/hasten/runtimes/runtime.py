@@ -13,7 +13,18 @@ from hasten.graph import Signature, TorchSource
 if TYPE_CHECKING:
     from hasten.graph import Model
 
-__all__ = ["Arrays", "Execution", "Format", "Hint", "Lowered", "Probe", "Runtime", "Session"]
+__all__ = [
+    "NO_DELEGATE",
+    "Arrays",
+    "Device",
+    "Execution",
+    "Format",
+    "Hint",
+    "Lowered",
+    "Probe",
+    "Runtime",
+    "Session",
+]
 
 #: Tensors by name, C-contiguous.
 Arrays = dict[str, np.ndarray]
@@ -24,15 +35,24 @@ Format = Literal["onnx", "tflite", "pt2", "null"]
 #: The precision a runtime may compute float operators in; ``default`` leaves it to the runtime.
 Hint = Literal["default", "f32", "bf16", "f16"]
 
+#: The delegate of an execution that wants the runtime's own kernels and nothing else.
+NO_DELEGATE = "none"
+
 
 class Execution(msgspec.Struct, frozen=True):
-    """How a model is run: ``instances`` sessions side by side, each with ``threads`` threads."""
+    """How a model is run: ``instances`` sessions side by side, each with ``threads`` threads.
+
+    ``delegate`` is a library that is handed the operators it can run, with its options, as
+    ``lib.so:key=value,key=value``; ``none`` leaves out the one that a runtime brings, and the
+    empty text leaves it to the runtime.
+    """
 
     threads: int = 1
     instances: int = 1
     batch: int = 1
     hint: Hint = "default"
     device: str = "cpu"
+    delegate: str = ""
 
     def __str__(self) -> str:
         words = [f"{self.threads}t"]
@@ -42,13 +62,39 @@ class Execution(msgspec.Struct, frozen=True):
             words.append(f"b{self.batch}")
         if self.hint != "default":
             words.append(self.hint)
+        if self.device != "cpu":
+            words.append(self.device)
+        if self.delegate == NO_DELEGATE:
+            words.append("no delegate")
+        elif self.delegate:
+            words.append(Path(self.delegate).name)
         return " ".join(words)
+
+    @property
+    def offload(self) -> tuple[str, str]:
+        """Who computes instead of the runtime on the processor: a device, a library, or neither."""
+        return self.device, "" if self.delegate == NO_DELEGATE else self.delegate
+
+
+class Device(msgspec.Struct, frozen=True):
+    """Something a runtime may compute on, and the reason where it cannot.
+
+    ``software`` is a processor that plays another device: it is used only when asked for by name.
+    """
+
+    name: str
+    usable: bool = True
+    description: str = ""
+    software: bool = False
+    reason: str = ""
 
 
 class Probe(msgspec.Struct, frozen=True):
     """What was found of a runtime here: a version and its precisions, or the reason for neither.
 
     ``int8_saturates`` says that its int8 kernels need weights of 7 bits on this processor.
+    ``delegates`` are further settings of ``Execution.delegate`` that are worth a try; a runtime
+    that has any takes libraries too. ``devices`` are all that it knows of, usable or not.
     """
 
     available: bool
@@ -56,18 +102,27 @@ class Probe(msgspec.Struct, frozen=True):
     hints: tuple[Hint, ...] = ("default",)
     int8_saturates: bool = False
     reason: str = ""
+    delegates: tuple[str, ...] = ()
+    devices: tuple[Device, ...] = (Device("cpu"),)
+
+    def device(self, name: str) -> Device:
+        """Return the device of this name, one that is not usable where there is none."""
+        unknown = Device(name, usable=False, reason=f"it knows no device {name}")
+        return next((one for one in self.devices if one.name == name), unknown)
 
 
 class Lowered(msgspec.Struct, frozen=True):
     """A model on disk in the form that one runtime opens.
 
-    ``path`` is absolute; ``torch`` is set where PyTorch runs the original source.
+    ``path`` is absolute; ``torch`` is set where PyTorch runs the original source. ``nodes`` names
+    the node that each operator of the file was made for, where the file is not the graph itself.
     """
 
     path: str
     format: Format
     signature: Signature
     torch: TorchSource | None = None
+    nodes: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -104,8 +159,12 @@ class Runtime(Protocol):
         """Reasons why this runtime cannot take the model; empty where it can try."""
         ...
 
-    def lower(self, model: Model, folder: Path) -> Lowered:
-        """Write the model into ``folder`` as this runtime wants it. Writes each model once."""
+    def lower(self, model: Model, folder: Path, hint: Hint = "default") -> Lowered:
+        """Write the model into ``folder`` as this runtime wants it, each model once.
+
+        ``hint`` is the precision it is to be run with, where that changes what is written. Raises
+        RefusedError with everything in the model that has no equal here.
+        """
         ...
 
     def open(self, lowered: Lowered, execution: Execution) -> Session:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hasten.compress import Context, StepConfig, apply_step
 from hasten.errors import HastenError, RefusedError
 from hasten.graph import Model
-from hasten.runtimes import get_runtime
+from hasten.runtimes import Lowered, get_runtime
 from hasten.tune.candidate import Candidate, Contestant
 
 __all__ = ["Builder"]
@@ -47,7 +47,8 @@ class Builder:
             reasons = runtime.supports(model)
             if reasons:
                 raise RefusedError("; ".join(reasons))
-            lowered = runtime.lower(model, self.context.scratch)
+            lowered = runtime.lower(model, self.context.scratch, candidate.execution.hint)
+            _require_batch(lowered, candidate)
         except RefusedError as refused:
             nothing.drop("refused", str(refused))
             return nothing
@@ -55,3 +56,10 @@ class Builder:
             nothing.drop("failed", str(error))
             return nothing
         return Contestant(candidate, model, lowered)
+
+
+def _require_batch(lowered: Lowered, candidate: Candidate) -> None:
+    """Raise RefusedError where the file has a batch of its own, which lowering had to fix."""
+    fixed, asked = lowered.signature.batch, candidate.execution.batch
+    if fixed is not None and fixed < asked:
+        raise RefusedError(f"{candidate.runtime} can only lower it for a batch of {fixed}")

@@ -13,7 +13,7 @@ from hasten.data import Score
 from hasten.graph import Model
 from hasten.measure.rounds import Measurement, Target
 from hasten.measure.statistics import Interval
-from hasten.runtimes import Execution, Lowered
+from hasten.runtimes import Execution, Lowered, Placement
 
 __all__ = ["Candidate", "Contestant"]
 
@@ -32,11 +32,13 @@ class Candidate(msgspec.Struct, frozen=True):
         return f"{steps}, {self.runtime} {self.execution}"
 
     @property
-    def effort(self) -> tuple[int, bool, int]:
+    def effort(self) -> tuple[int, bool, bool, int]:
         """How much it asks for: of two that are equally fast, the lesser one is chosen."""
         execution = self.execution
         lowered_precision = execution.hint in {"bf16", "f16"}
-        return (len(self.steps), lowered_precision, execution.threads * execution.instances)
+        unusual = execution.device != "cpu" or bool(execution.delegate)
+        threads = execution.threads * execution.instances
+        return (len(self.steps), unusual, lowered_precision, threads)
 
 
 @dataclass(eq=False)
@@ -52,6 +54,7 @@ class Contestant:
     speedup: Interval | None = None
     score: Score | None = None
     predictions: Path | None = None
+    placement: Placement | None = None
 
     @property
     def label(self) -> str:

@@ -74,7 +74,7 @@ class Field:
                 made.append(held_back or self.builder.contestant(candidate))
                 advance(1)
         self._refuse_held_back(made)
-        return [*self._missing_runtimes(), *_gathered(made)]
+        return [*self._missing(), *_gathered(made)]
 
     def _chains(self) -> list[tuple[StepConfig, ...]]:
         if self.model.format != "onnx":
@@ -89,15 +89,7 @@ class Field:
         )
 
     def _candidates(self, chains: Sequence[tuple[StepConfig, ...]]) -> list[Candidate]:
-        settings = self.settings
-        probes = {name: self._probed(name) for name in default_runtimes(settings.runtimes)}
-        space = Space(
-            {name: probe for name, probe in probes.items() if probe.available},
-            physical_cores(),
-            settings.threads,
-            settings.target,
-            self.model.signature.batch,
-        )
+        space = self._space()
         return [
             candidate
             for chain in chains
@@ -107,9 +99,28 @@ class Field:
             and (space.probes[name].int8_saturates or _weights(candidate) != "w7")
         ]
 
-    def _missing_runtimes(self) -> list[Contestant]:
-        """Runtimes that are not installed are listed, with the command that installs them."""
+    def _space(self) -> Space:
+        settings = self.settings
+        probes = {name: self._probed(name) for name in default_runtimes(settings.runtimes)}
+        return Space(
+            {name: probe for name, probe in probes.items() if probe.available},
+            physical_cores(),
+            settings.threads,
+            settings.target,
+            self.model.signature.batch,
+            settings.devices,
+            settings.delegates,
+        )
+
+    def _missing(self) -> list[Contestant]:
+        """Runtimes and devices that are not there, with the reason or what installs them."""
         missing = []
+        space = self._space()
+        for name in space.probes:
+            for device, reason in space.unreached(name).items():
+                contestant = Contestant(Candidate((), name, Execution(device=device)))
+                contestant.drop("refused", reason)
+                missing.append(contestant)
         for name in default_runtimes(self.settings.runtimes):
             probe = self._probed(name)
             if probe.available:

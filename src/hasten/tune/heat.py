@@ -51,6 +51,8 @@ class Heats:
     target: Target
     order: random.Random
     deadline: Deadline
+    #: Whether a contestant fails that runs only a part of the model where it was to run it all.
+    fail_on_fallback: bool = False
 
     def screen(
         self, contestants: Sequence[Contestant], rounds: int, deadline: Deadline, advance: Advance
@@ -168,7 +170,16 @@ class Heats:
                 entrant.failure = str(error)
             else:
                 entrant.is_open = True
+                contestant.placement = opened.placement
+                if contestant is not self.reference:
+                    entrant.failure = self._fallback(contestant)
                 entrant.measurement.open_ns = opened.open_ns
+
+    def _fallback(self, contestant: Contestant) -> str:
+        """Why its placement is a failure; empty where it is none."""
+        if not self.fail_on_fallback or contestant.placement is None:
+            return ""
+        return contestant.placement.fallback
 
 
 def _note_peak(entrant: Entrant) -> None:

@@ -179,7 +179,8 @@ def _same_answers(contestant: Contestant) -> tuple[object, ...]:
     """What decides the answers; threads and instances do not."""
     candidate = contestant.candidate
     execution = candidate.execution
-    return (candidate.steps, candidate.runtime, execution.hint, execution.batch)
+    where = (execution.device, execution.delegate)
+    return (candidate.steps, candidate.runtime, execution.hint, execution.batch, where)
 
 
 def _same_predictions(one: Contestant, other: Contestant) -> np.ndarray | None:

@@ -11,6 +11,7 @@ from hasten.compress import applied
 from hasten.measure.clock import Deadline
 from hasten.measure.statistics import Interval
 from hasten.progress import Progress
+from hasten.runtimes import Execution
 from hasten.tune.build import Builder
 from hasten.tune.candidate import Candidate, Contestant
 from hasten.tune.heat import Heats
@@ -26,6 +27,10 @@ def parts_of(chosen: Candidate, reference: Candidate) -> list[tuple[str, Candida
 
     A step is left out; a precision, a runtime and a number of threads give way to the reference's.
     """
+
+    def replaced(execution: Execution) -> Candidate:
+        return msgspec.structs.replace(chosen, execution=execution)
+
     parts = [
         (
             str(applied(step)),
@@ -38,24 +43,28 @@ def parts_of(chosen: Candidate, reference: Candidate) -> list[tuple[str, Candida
     execution = chosen.execution
     if execution.hint in {"bf16", "f16"}:
         plain = msgspec.structs.replace(execution, hint="f32")
-        parts.append((execution.hint, msgspec.structs.replace(chosen, execution=plain)))
+        parts.append((execution.hint, replaced(plain)))
+    if execution.device != "cpu" or execution.delegate:
+        plain = msgspec.structs.replace(execution, device="cpu", delegate="")
+        parts.append((f"{execution} (instead of {plain})", replaced(plain)))
     if chosen.runtime != reference.runtime:
         # A graph that steps have changed cannot go back to PyTorch; ONNX Runtime takes any.
         home = "onnxruntime" if chosen.steps else reference.runtime
         if home != chosen.runtime:
-            plain = msgspec.structs.replace(execution, hint="default")
+            plain = msgspec.structs.replace(execution, hint="default", device="cpu", delegate="")
             other = msgspec.structs.replace(chosen, runtime=home, execution=plain)
             parts.append((f"{chosen.runtime} (instead of {home})", other))
     before = reference.execution
-    if (execution.threads, execution.instances, execution.batch) != (
+    # Threads are the processor's; another device has its own.
+    if execution.device == "cpu" and (execution.threads, execution.instances, execution.batch) != (
         before.threads,
         before.instances,
         before.batch,
     ):
-        other = msgspec.structs.replace(
-            chosen, execution=msgspec.structs.replace(before, hint=execution.hint)
+        plain = msgspec.structs.replace(
+            before, hint=execution.hint, device=execution.device, delegate=execution.delegate
         )
-        parts.append((f"{execution} (instead of {before})", other))
+        parts.append((f"{execution} (instead of {before})", replaced(plain)))
     return parts
 
 

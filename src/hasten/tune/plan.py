@@ -59,6 +59,7 @@ def make_plan(
         ledger=tuple(ledger),
         control=outcome.control,
         verdict=_sentence(reference, outcome, judge, target),
+        placement=chosen.placement,
         notes=tuple(outcome.notes),
     )
     return Plan(name, chosen, _record(chosen, judge), evidence, environment())

@@ -299,7 +299,8 @@ class Race:
 
 def _plan(contestant: Contestant) -> tuple[object, ...]:
     """What stays the same when only the execution changes."""
-    return (contestant.candidate.steps, contestant.candidate.runtime)
+    candidate = contestant.candidate
+    return (candidate.steps, candidate.runtime, candidate.execution.offload)
 
 
 def _median(contestant: Contestant) -> float:

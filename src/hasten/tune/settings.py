@@ -20,3 +20,8 @@ class Settings:
     time_s: float = 300.0
     seed: int = 0
     pace: Pace = field(default_factory=Pace)
+    #: Race only on these; by default on the processor, and on other devices that are hardware.
+    devices: tuple[str, ...] = ()
+    #: Libraries to race beside what a runtime brings, as ``lib.so:key=value,key=value``.
+    delegates: tuple[str, ...] = ()
+    fail_on_fallback: bool = False

@@ -13,11 +13,14 @@ from hasten.compress.weight_int8 import Weights
 from hasten.errors import OptionError
 from hasten.graph import Model
 from hasten.measure.rounds import Target
-from hasten.runtimes import RUNTIMES, Execution, Probe, get_runtime
+from hasten.runtimes import RUNTIMES, Device, Execution, Probe, get_runtime
+from hasten.runtimes.litert.delegate import resolved
 
 __all__ = [
     "Space",
     "check_threads",
+    "check_delegates",
+    "check_devices",
     "default_runtimes",
     "home_runtime",
     "require_runtimes",
@@ -41,19 +44,51 @@ class Space(msgspec.Struct, frozen=True):
     threads: int | None = None
     target: Target = "latency"
     batch: int | None = 1
+    devices: tuple[str, ...] = ()
+    delegates: tuple[str, ...] = ()
 
     def executions(self, runtime: str) -> list[Execution]:
         """Every execution of a runtime; the first use all cores, or the threads asked for.
 
-        ``batch`` is what the model's inputs fix, or None where they leave it free.
+        ``batch`` is what the model's inputs fix, or None where they leave it free. Of a delegate
+        there is one execution, and of a device one for each batch.
         """
-        hints = self.probes[runtime].hints
-        return [
-            Execution(threads, instances, batch, hint)
-            for instances, threads in self._layouts()
-            for batch in self._batches()
-            for hint in hints
-        ]
+        probe = self.probes[runtime]
+        found: list[Execution] = []
+        if self._is_wanted(probe.device("cpu")):
+            found += [
+                Execution(threads, instances, batch, hint)
+                for instances, threads in self._layouts()
+                for batch in self._batches()
+                for hint in probe.hints
+            ]
+            others = (*self.delegates, *probe.delegates) if probe.delegates else ()
+            found += [msgspec.structs.replace(found[0], delegate=one) for one in others]
+        for device in probe.devices:
+            if device.name != "cpu" and self._is_wanted(device):
+                threads = self.threads or 1
+                found += [Execution(threads, 1, at, device=device.name) for at in self._batches()]
+        return found
+
+    def _is_wanted(self, device: Device) -> bool:
+        if self.devices:
+            return device.usable and device.name in self.devices
+        return device.usable and not device.software
+
+    def unreached(self, runtime: str) -> dict[str, str]:
+        """Devices beside the processor that a runtime does not race on, each with the reason."""
+        found = {}
+        for device in self.probes[runtime].devices:
+            if device.name == "cpu" or self._is_wanted(device):
+                continue
+            if not device.usable:
+                found[device.name] = device.reason
+            elif not self.devices:
+                found[device.name] = (
+                    f"{device.description} is a processor that plays one: raced only with"
+                    f" --device {device.name}"
+                )
+        return found
 
     def _layouts(self) -> Iterator[tuple[int, int]]:
         """Instances and threads: together never more than the physical cores."""
@@ -102,6 +137,41 @@ def require_runtimes(asked: Sequence[str]) -> None:
             raise OptionError(
                 expected="an installed runtime", got=probe.reason, where=f"--runtime {name}"
             )
+
+
+def check_devices(asked: Sequence[str], runtimes: Sequence[str]) -> None:
+    """Raise OptionError for a device that none of these runtimes can use here."""
+    for name in asked:
+        probes = {one: get_runtime(one).probe() for one in runtimes}
+        found = {one: probe.device(name) for one, probe in probes.items() if probe.available}
+        if any(device.usable for device in found.values()):
+            continue
+        known = {one: device for one, device in found.items() if device in probes[one].devices}
+        reasons = [f"{one}: {device.reason}" for one, device in (known or found).items()]
+        raise OptionError(
+            expected="a device that can be used",
+            got="; ".join(reasons) or "no runtime",
+            where=f"--device {name}",
+        )
+
+
+def check_delegates(asked: Sequence[str], runtimes: Sequence[str]) -> tuple[str, ...]:
+    """Return delegates with absolute paths.
+
+    Raises OptionError for one that is not written as it should be, or that no runtime takes.
+    """
+    found = tuple(resolved(one) for one in asked)
+    if not found:
+        return ()
+    able = [name for name in RUNTIMES if get_runtime(name).probe().delegates]
+    if not any(name in able for name in runtimes):
+        raise OptionError(
+            expected=f"a runtime that takes delegates: {', '.join(able)}",
+            got=", ".join(runtimes),
+            where=f"--delegate {asked[0]}",
+            hint=f"give --runtime {able[0]}" if able else "",
+        )
+    return found
 
 
 def step_chains(*, foldable: bool, saturating: bool = False) -> list[tuple[StepConfig, ...]]:

@@ -14,7 +14,7 @@ from hasten.errors import OptionError
 from hasten.graph import InputSpec, load
 from hasten.measure.environment import physical_cores
 from hasten.runtimes import RUNTIMES, Execution, Lowered, get_runtime
-from hasten.tune.space import check_threads, home_runtime
+from hasten.tune.space import check_delegates, check_devices, check_threads, home_runtime
 
 __all__ = ["Subject", "Wanted", "open_subject"]
 
@@ -42,6 +42,8 @@ class Wanted:
     preprocessing: Preprocessing | str | None = None
     inputs: Sequence[InputSpec] = ()
     seed: int = 0
+    device: str | None = None
+    delegate: str | None = None
 
 
 def open_subject(text: str, wanted: Wanted, scratch: Path) -> Subject:
@@ -60,7 +62,9 @@ def open_subject(text: str, wanted: Wanted, scratch: Path) -> Subject:
         plan = bundle.manifest.plan.runtime
         lowered, execution = bundle.lowered, bundle.execution
         if runtime_name not in {None, plan}:
-            execution = msgspec.structs.replace(execution, hint="default")
+            execution = msgspec.structs.replace(
+                execution, hint="default", device="cpu", delegate=""
+            )
         runtime_name = runtime_name or plan
         _require_readable(runtime_name, lowered, text)
     else:
@@ -74,8 +78,7 @@ def open_subject(text: str, wanted: Wanted, scratch: Path) -> Subject:
             )
         lowered = runtime.lower(model, scratch)
         execution = Execution(physical_cores(), batch=model.signature.batch or 1)
-    if wanted.threads:
-        execution = msgspec.structs.replace(execution, threads=wanted.threads)
+    execution = _adapted(execution, runtime_name, wanted)
     samples = _samples(lowered, wanted, scratch)
     return Subject(
         f"{Path(name).name} {runtime_name} {execution}", runtime_name, lowered, execution, samples
@@ -91,6 +94,19 @@ def _split(text: str) -> tuple[str, str | None]:
             expected=f"a runtime after '@': {', '.join(RUNTIMES)}", got=repr(runtime), where=text
         )
     return name, runtime
+
+
+def _adapted(execution: Execution, runtime: str, wanted: Wanted) -> Execution:
+    """Return the execution with the threads, the device and the delegate that were asked for."""
+    if wanted.threads:
+        execution = msgspec.structs.replace(execution, threads=wanted.threads)
+    if wanted.device:
+        check_devices([wanted.device], [runtime])
+        execution = msgspec.structs.replace(execution, device=wanted.device)
+    if wanted.delegate:
+        (delegate,) = check_delegates([wanted.delegate], [runtime])
+        execution = msgspec.structs.replace(execution, delegate=delegate)
+    return execution
 
 
 def _require_readable(runtime: str, lowered: Lowered, text: str) -> None:

@@ -1,5 +1,5 @@
-"""LiteRT: graphs are lowered to .tflite here, and run by its interpreter with XNNPACK."""
+"""LiteRT: graphs are lowered to .tflite here, and run with XNNPACK, a GPU or other delegates."""
 
-from hasten.runtimes.litert.session import LiteRT, LiteRTSession
+from hasten.runtimes.litert.runtime import LiteRT
 
-__all__ = ["LiteRT", "LiteRTSession"]
+__all__ = ["LiteRT"]
