@@ -148,3 +148,22 @@ def test_what_stands_in_for_another_is_refused_for_both(tmp_path: Path) -> None:
 def test_weight_only_int8_has_no_products_to_saturate(tmp_path: Path) -> None:
     made = field_of(tmp_path, saturating=BOTH).make()
     assert all("saturate" not in one.reason for one in made if isinstance(last(one), WeightInt8))
+
+
+def test_where_activations_are_signed_anyway_signed_ones_are_not_raced_again(
+    tmp_path: Path,
+) -> None:
+    made = field_of(tmp_path, runtimes=("litert",)).make()
+    steps = {
+        step.activations
+        for one in racing(made, StaticInt8)
+        if isinstance(step := last(one), StaticInt8)
+    }
+    assert steps == {"u8"}
+    held = [
+        one
+        for one in made
+        if isinstance(step := last(one), StaticInt8) and step.activations == "s8"
+    ]
+    assert held
+    assert all("the same program" in one.reason for one in held)

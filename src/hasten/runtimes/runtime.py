@@ -92,7 +92,8 @@ class Device(msgspec.Struct, frozen=True):
 class Probe(msgspec.Struct, frozen=True):
     """What was found of a runtime here: a version and its precisions, or the reason for neither.
 
-    ``int8_saturates`` says that its int8 kernels need weights of 7 bits on this processor.
+    ``int8_saturates`` says that its int8 kernels need weights of 7 bits on this processor,
+    ``int8_signed`` that activations are signed there, whatever a graph has.
     ``delegates`` are further settings of ``Execution.delegate`` that are worth a try; a runtime
     that has any takes libraries too. ``devices`` are all that it knows of, usable or not.
     """
@@ -101,6 +102,7 @@ class Probe(msgspec.Struct, frozen=True):
     version: str = ""
     hints: tuple[Hint, ...] = ("default",)
     int8_saturates: bool = False
+    int8_signed: bool = False
     reason: str = ""
     delegates: tuple[str, ...] = ()
     devices: tuple[Device, ...] = (Device("cpu"),)

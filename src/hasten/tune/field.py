@@ -18,7 +18,14 @@ from hasten.tune.build import Builder
 from hasten.tune.calibrators import rank_calibrators, with_calibrator
 from hasten.tune.candidate import Candidate, Contestant
 from hasten.tune.settings import Settings
-from hasten.tune.space import Space, default_runtimes, home_runtime, step_chains, with_weights
+from hasten.tune.space import (
+    Space,
+    default_runtimes,
+    home_runtime,
+    step_chains,
+    with_activations,
+    with_weights,
+)
 
 __all__ = ["Field"]
 
@@ -133,7 +140,7 @@ class Field:
     def _held_back_for(self, candidate: Candidate, ranked: dict[str, float]) -> Contestant | None:
         """Return the candidate as not raced where another one races in its place."""
         best = next(iter(ranked), None)
-        step = _static_int8(candidate)
+        step, probe = _static_int8(candidate), self._probed(candidate.runtime)
         steps, reason = candidate.steps, ""
         if step is not None and best is not None and step.calibrator != best:
             # Calibrators differ in accuracy, never in speed.
@@ -142,12 +149,15 @@ class Field:
                 f"its ranges keep {ranked[step.calibrator]:.1f} dB of the calibration outputs,"
                 f" those of {best} keep {ranked[best]:.1f} dB"
             )
-        if _weights(candidate) == "w8" and self._probed(candidate.runtime).int8_saturates:
+        if _weights(candidate) == "w8" and probe.int8_saturates:
             steps = with_weights(steps, "w7")
             reason = (
                 f"int8 products of {candidate.runtime} saturate on this processor unless weights"
                 " keep to 7 bits (w7)"
             )
+        if step is not None and step.activations == "s8" and probe.int8_signed:
+            steps = with_activations(steps, "u8")
+            reason = f"{candidate.runtime} shifts unsigned activations: u8 becomes the same program"
         if not reason:
             return None
         contestant = Contestant(candidate)

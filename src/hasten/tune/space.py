@@ -26,6 +26,7 @@ __all__ = [
     "require_runtimes",
     "step_chains",
     "thread_counts",
+    "with_activations",
     "with_weights",
 ]
 
@@ -194,6 +195,18 @@ def step_chains(*, foldable: bool, saturating: bool = False) -> list[tuple[StepC
     ]
     dynamic = [(*first, DynamicInt8(weights)) for weights in widths]
     return [*chains, (*first, WeightInt8()), *dynamic]
+
+
+def with_activations(
+    chain: tuple[StepConfig, ...], activations: Literal["u8", "s8"]
+) -> tuple[StepConfig, ...]:
+    """Return the chain with these activations in its static int8 step."""
+    return tuple(
+        msgspec.structs.replace(step, activations=activations)
+        if isinstance(step, StaticInt8)
+        else step
+        for step in chain
+    )
 
 
 def with_weights(chain: tuple[StepConfig, ...], weights: Weights) -> tuple[StepConfig, ...]:

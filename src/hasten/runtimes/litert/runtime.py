@@ -35,7 +35,9 @@ class LiteRT:
         if not found.available:
             return found
         reached = (Device("cpu", description="XNNPACK and builtin kernels"), *devices())
-        return msgspec.structs.replace(found, delegates=(NO_DELEGATE,), devices=reached)
+        return msgspec.structs.replace(
+            found, int8_signed=True, delegates=(NO_DELEGATE,), devices=reached
+        )
 
     def supports(self, model: Model) -> list[str]:
         """Take every .tflite, and every graph without branches, loops and sequences."""
