@@ -1,6 +1,6 @@
 """Activations: one operand, element by element.
 
-Those without a builtin operator are composed of others.
+Those without a builtin operator are _composed of others.
 """
 
 from __future__ import annotations
