@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hasten.errors import HastenError, MissingExtraError, RuntimeFailureError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from hasten.graph import Model
 
-__all__ = ["cpu_flags", "find", "lower_as_file", "one_line", "reported"]
+__all__ = ["cpu_flags", "find", "lower_as_file", "one_line", "original", "reported"]
 
 
 def find(
@@ -77,6 +78,13 @@ def lower_as_file(model: Model, folder: Path) -> Lowered:
         part.write_bytes(model.payload)
         part.replace(path)
     return Lowered(str(path), model.format, model.signature)
+
+
+def original(model: Model) -> Model:
+    """The .tflite file that a model came from, where no step has changed it; else the model."""
+    if model.tflite is None or model.steps:
+        return model
+    return replace(model, content=model.tflite.content)
 
 
 def cpu_flags() -> frozenset[str]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from hasten.graph.signature import numpy_dtype
 from hasten.graph.tflite import layout
@@ -151,9 +151,7 @@ class Builder:
             return name
         return self.dequantized(name, quantization, _held_in(tensor.dtype))
 
-    def _constant(
-        self, tensor: Tensor, perm: Perm, more: int
-    ) -> tuple[str, Quantization | None]:
+    def _constant(self, tensor: Tensor, perm: Perm, more: int) -> tuple[str, Quantization | None]:
         key = (tensor.index, perm, more)
         if key not in self._held:
             found = tensor.quantization
@@ -176,7 +174,9 @@ class Builder:
         value = self.stored[index]
         if not more:
             return self.moved(value.name, layout.transposition(value.perm, perm))
-        plain = self.moved(value.name, layout.transposition(value.perm, layout.identity(len(value.perm))))
+        plain = self.moved(
+            value.name, layout.transposition(value.perm, layout.identity(len(value.perm)))
+        )
         wide = self.emit("Unsqueeze", [plain, self.longs(*range(more))])
         return self.moved(wide, perm)
 

@@ -71,7 +71,7 @@ class _Walk:
         return (*self._program.inputs, *self._program.outputs)
 
     def take(self, op: Operator) -> None:
-        label = op.custom_code and f"CUSTOM {op.custom_code!r}" or op.kind
+        label = (op.custom_code and f"CUSTOM {op.custom_code!r}") or op.kind
         known = self._unknown.isdisjoint(op.inputs)
         handler = OPERATORS.get(op.kind)
         to = self._to
@@ -104,7 +104,7 @@ class _Walk:
     def finish(self, name: str) -> onnx.ModelProto:
         """Put names and orders of axes at the edge, and hold every shape against the file's."""
         to, program = self._to, self._program
-        wanted = {}
+        wanted: dict[str, str] = {}
         for at in program.outputs:
             tensor = to.tensor(at)
             to.source = tensor.name
@@ -129,9 +129,7 @@ class _Walk:
         if value is None:
             to.bind_stored(tensor.index, to.constant(_array(tensor), tensor.name))
             value = to.stored[tensor.index]
-        found = to.moved(
-            value.name, layout.transposition(value.perm, layout.identity(tensor.rank))
-        )
+        found = to.moved(value.name, layout.transposition(value.perm, layout.identity(tensor.rank)))
         edge = {self._program.tensors[at].name for at in self._program.inputs}
         if found in taken or found in edge or found in to.constants:
             found = to.emit("Identity", [found])
@@ -140,9 +138,9 @@ class _Walk:
     def _info(self, tensor: Tensor, shapes: dict[str, list[int | None]]) -> onnx.ValueInfoProto:
         dims = list(tensor.declared)
         found = shapes.get(tensor.name)
-        if found is not None and tensor.index not in self._program.inputs:
-            if self._is_free():  # files do not always say that an output grows with the input
-                dims = [None if have is None else dim for dim, have in zip(dims, found, strict=True)]
+        # Files do not always say that an output grows with the input.
+        if found is not None and self._is_free():
+            dims = [None if have is None else dim for dim, have in zip(dims, found, strict=True)]
         named = [_free(tensor, at) if dim is None else dim for at, dim in enumerate(dims)]
         return helper.make_tensor_value_info(tensor.name, _elem_type(tensor), named)
 

@@ -158,7 +158,9 @@ def _require_order(program: Program) -> None:
     known = {tensor.index for tensor in program.tensors if tensor.data is not None} | {-1}
     for index in program.inputs:
         if index in known:
-            raise Damaged(f"input {program.tensors[index].name!r} that is a constant or given twice")
+            raise Damaged(
+                f"input {program.tensors[index].name!r} that is a constant or given twice"
+            )
         known.add(index)
     for operator in program.operators:
         where = f"operator {operator.position} ({operator.kind})"

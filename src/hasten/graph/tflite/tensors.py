@@ -56,7 +56,10 @@ class TensorReader:
             self._name(table),
             dtype,
             plain,
-            tuple(None if -1 in {dim, size} else dim for dim, size in zip(declared, shape, strict=True)),
+            tuple(
+                None if -1 in {dim, size} else dim
+                for dim, size in zip(declared, shape, strict=True)
+            ),
             trouble=self._trouble(table, number),
         )
         if not made.trouble:
@@ -71,7 +74,7 @@ class TensorReader:
         return table.text(_NAME)
 
     def _copy(self, count: int) -> None:
-        """Tables may share what they lead to, so that a small file could ask for a lot of memory."""
+        """Tables may share what they lead to, so a small file could ask for much memory."""
         self._copied += count
         if self._copied > len(self._data):
             raise Damaged(f"more names and scales than fit into {len(self._data)} bytes")
@@ -103,7 +106,9 @@ class TensorReader:
             tensor.trouble = "is of texts"
             return None
         if size != needed:
-            raise Damaged(f"{size} bytes for {tensor.dtype}{list(tensor.shape)}, which has {needed}")
+            raise Damaged(
+                f"{size} bytes for {tensor.dtype}{list(tensor.shape)}, which has {needed}"
+            )
         if tensor.dtype == "int4":
             self._copy(size)
         return unpacked(self._data, at, tensor.dtype, tensor.shape)
@@ -135,8 +140,8 @@ def _dims(table: Table, slot: int) -> tuple[int, ...]:
 def _quantization(table: Table | None, tensor: Tensor) -> Quantization | None:
     if table is None or tensor.dtype not in _QUANTIZED:
         return None
-    scale = np.asarray(table.array(_SCALE, "<f4"))
-    zero_point = table.array(_ZERO_POINT, "<i8")
+    scale = np.asarray(table.array(_SCALE, "<f4"), np.float32)
+    zero_point = np.asarray(table.array(_ZERO_POINT, "<i8"), np.int64)
     if not scale.size:
         return None
     if not np.all(np.isfinite(scale)) or np.any(scale < 0):
@@ -145,7 +150,9 @@ def _quantization(table: Table | None, tensor: Tensor) -> Quantization | None:
         tensor.trouble = "has a scale of 0"
     if zero_point.size not in {0, 1, scale.size}:
         raise Damaged(f"{scale.size} scales and {zero_point.size} zero points")
-    points = np.zeros(scale.size, np.int64) + (zero_point if zero_point.size else 0)
+    points = np.zeros(scale.size, np.int64)
+    if zero_point.size:
+        points += zero_point
     limits = np.iinfo("int8" if tensor.dtype == "int4" else tensor.dtype)
     if points.min() < limits.min or points.max() > limits.max:
         raise Damaged(f"a zero point outside of {tensor.dtype}")
@@ -155,5 +162,3 @@ def _quantization(table: Table | None, tensor: Tensor) -> Quantization | None:
     if not 0 <= axis < tensor.rank or tensor.shape[axis] != scale.size:
         raise Damaged(f"{scale.size} scales along axis {axis} of {list(tensor.shape)}")
     return Quantization(scale, points, axis)
-
-

@@ -26,7 +26,7 @@ _AXES = {4: "HW", 5: "DHW"}
 
 
 def conv(op: Operator, to: Builder) -> None:
-    """Channels second; an output channel of a depthwise one belongs to ``channel // multiplier``."""
+    """Channels second; depthwise is a group for each channel."""
     data, weights = op.input(0), op.input(1)
     perm, order = _order(op, to, data), _WEIGHTS[op.kind]
     if to.rank(weights) != len(order):
@@ -95,7 +95,9 @@ def bias(op: Operator, to: Builder, at: int, data: int | None = None) -> list[st
         raise Unsupported("has an integer bias of another kind than its integers")
     scale = (one.scale.astype(np.float64) * other.scale).astype(np.float32)
     if tensor.dtype == "int64":  # which DequantizeLinear does not take
-        return [to.constant((tensor.data * scale.astype(np.float64)).astype(np.float32), tensor.name)]
+        return [
+            to.constant((tensor.data * scale.astype(np.float64)).astype(np.float32), tensor.name)
+        ]
     if scale.size not in {1, tensor.size}:
         raise Unsupported(f"has {scale.size} scales for {tensor.size} channels")
     found = Quantization(scale, np.zeros(scale.size, np.int64), 0)

@@ -128,7 +128,9 @@ def space_to_batch(op: Operator, to: Builder) -> None:
     ]
     if any(size % step for size, step in zip(padded, block, strict=True)):
         raise Unsupported(f"divides {padded} in blocks of {block}")
-    split = [part for size, step in zip(padded, block, strict=True) for part in (size // step, step)]
+    split = [
+        part for size, step in zip(padded, block, strict=True) for part in (size // step, step)
+    ]
     name = to.emit("Reshape", [name, to.longs(-1, *split, *inner)])
     count = len(block)
     whole, within = range(1, 2 * count, 2), range(2, 2 * count + 1, 2)

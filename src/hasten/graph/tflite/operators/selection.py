@@ -156,9 +156,7 @@ def gather_nd(op: Operator, to: Builder) -> None:
 def scatter_nd(op: Operator, to: Builder) -> None:
     """Into zeros; what falls on one place is added up."""
     out = op.outputs[0]
-    zeros = to.emit(
-        "Expand", [to.number(0, to.dtype(out)), sizes(to, op.input(2), "shape")]
-    )
+    zeros = to.emit("Expand", [to.number(0, to.dtype(out)), sizes(to, op.input(2), "shape")])
     inputs = [zeros, _longs(to, op.input(0)), to.read(op.input(1))]
     to.bind(out, to.emit("ScatterND", inputs, reduction="add"))
 
@@ -180,7 +178,7 @@ def reverse(op: Operator, to: Builder) -> None:
 
 
 def one_hot(op: Operator, to: Builder) -> None:
-    """On where the index is the place; nowhere for an index outside, where ONNX counts from the end."""
+    """On where the index is the place; ONNX would count a negative one from the end."""
     indices, out = op.input(0), op.outputs[0]
     depth = to.ints(op.input(1), "depth")
     if len(depth) != 1 or not 0 <= depth[0] <= to.tensor(out).size:
