@@ -8,7 +8,7 @@ Whoever reads it asks for it in the form it needs: the conversion is emitted onc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 import numpy as np
@@ -92,6 +92,8 @@ class Builder:
         """What nodes compute it in: float32 where it is quantized."""
         tensor = self.tensor(index)
         if tensor.quantization is not None:
+            return FLOAT
+        if tensor.data is not None and tensor.dtype in _WIDENED:
             return FLOAT
         return numpy_dtype(_held_in(tensor.dtype))
 
@@ -201,6 +203,11 @@ class Builder:
         order = layout.identity(self.rank(index)) if perm is None else perm
         self.stored[index] = Value(name, order)
 
+    def bind_constant(self, index: int, source: int) -> None:
+        """Say that a tensor is a constant in another form: whoever reads it reads that."""
+        held = self.tensor(source)
+        self.program.tensors[index] = replace(held, index=index, name=self.tensor(index).name)
+
     def requantized(self, name: str, index: int) -> str:
         """A real value put through the scale of a tensor and back: QDQ, as runtimes fuse it."""
         tensor = self.tensor(index)
@@ -239,7 +246,7 @@ class Builder:
         if self._bytes > _MAX_GROWTH * self.file_bytes + _SLACK_BYTES:
             raise Unsupported("constants that are read again and again")
         name = self.named(name or f"{self.source}/constant")
-        self.constants[name] = np.ascontiguousarray(data)
+        self.constants[name] = np.asarray(data, order="C")
         return name
 
     def number(self, value: object, dtype: Any = FLOAT) -> str:

@@ -25,6 +25,16 @@ _OPSET_INT16, _IR_VERSION_INT16 = 21, 10
 #: Constants that shape inference may ask for are shapes, axes and the like: short.
 _MAX_INFERENCE_BYTES = 1024
 
+#: Data and weights of operators that take float data and integer weights: they quantize the data
+#: while they run, which the graph does not.
+_HYBRID = {
+    "BATCH_MATMUL": (0, 1),
+    "CONV_2D": (0, 1),
+    "DEPTHWISE_CONV_2D": (0, 1),
+    "FULLY_CONNECTED": (0, 1),
+    "TRANSPOSE_CONV": (2, 1),
+}
+
 #: What reading an option can raise where its table has been tampered with.
 _READ_ERRORS = (struct.error, ArithmeticError, LookupError, TypeError, ValueError)
 
@@ -43,7 +53,24 @@ def import_program(program: Program, name: str, file_bytes: int) -> onnx.ModelPr
         walk.take(operator)
     if walk.problems:
         raise RefusedError(f"no ONNX equal of: {'; '.join(walk.problems)}")
+    program.notes += _notes(program)
     return walk.finish(name)
+
+
+def _notes(program: Program) -> list[str]:
+    """Where the graph computes in another precision than the file."""
+    hybrid = 0
+    for op in program.operators:
+        places = _HYBRID.get(op.kind)
+        if places is not None:
+            data, weights = (program.tensors[op.inputs[at]] for at in places)
+            hybrid += data.quantization is None and weights.quantization is not None
+    if not hybrid:
+        return []
+    return [
+        f"{hybrid} operators of the .tflite quantize their input while they run; every other"
+        " runtime and step takes it as it is, with the same weights"
+    ]
 
 
 class _Walk:
@@ -53,6 +80,7 @@ class _Walk:
         self.problems: list[str] = []
         #: Tensors behind an operator that could not be imported: what reads them is not judged.
         self._unknown: set[int] = set()
+        self._declared = {at: program.tensors[at] for at in program.outputs}
 
     def declare_inputs(self) -> None:
         names = [self._program.tensors[at].name for at in self._edge()]
@@ -94,7 +122,8 @@ class _Walk:
                 f"operator {op.position} ({label}) that makes no sense ({type(error).__name__})"
             ) from None
         else:
-            missing = [at for at in op.outputs if at not in to.stored]
+            made = to.stored.keys() | {at for at in op.outputs if to.is_constant(at)}
+            missing = [at for at in op.outputs if at not in made]
             if missing:
                 self.problems.append(
                     f"{label} (operator {op.position}, {to.source}): has {len(op.outputs)} outputs"
@@ -119,7 +148,7 @@ class _Walk:
         )
         shapes = self._inferred(name, int16=int16)
         self._check(shapes)
-        outputs = [self._info(to.tensor(at), shapes) for at in program.outputs]
+        outputs = [self._info(tensor, shapes) for tensor in self._declared.values()]
         return self._model(name, outputs, to.constants, int16=int16)
 
     def _output(self, tensor: Tensor, taken: dict[str, str]) -> str:
@@ -127,7 +156,9 @@ class _Walk:
         to = self._to
         value = to.stored.get(tensor.index)
         if value is None:
-            to.bind_stored(tensor.index, to.constant(_array(tensor), tensor.name))
+            if self._declared[tensor.index].quantization is not None:
+                raise RefusedError(f"no ONNX equal: output {tensor.name} is a constant in integers")
+            to.bind_stored(tensor.index, to.read(tensor.index))
             value = to.stored[tensor.index]
         found = to.moved(value.name, layout.transposition(value.perm, layout.identity(tensor.rank)))
         edge = {self._program.tensors[at].name for at in self._program.inputs}
@@ -158,7 +189,7 @@ class _Walk:
                 large.append(helper.make_tensor_value_info(key, kind, array.shape))
         outputs = [
             helper.make_tensor_value_info(tensor.name, _elem_type(tensor), None)
-            for tensor in map(self._to.tensor, self._program.outputs)
+            for tensor in self._declared.values()
         ]
         model = self._model(name, outputs, small, int16=int16, more=large)
         try:
@@ -214,12 +245,6 @@ class _Walk:
             ir_version=_IR_VERSION_INT16 if int16 else _IR_VERSION,
             producer_name="hasten",
         )
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    if tensor.data is None:
-        raise RefusedError(f"no ONNX equal: nothing makes {tensor.name}")
-    return tensor.data
 
 
 def _elem_type(tensor: Tensor) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx import helper
 
-from hasten.graph.tflite.builder import Builder
+from hasten.graph.tflite.builder import FLOAT, Builder
 from hasten.graph.tflite.operators.table import Importing
 from hasten.graph.tflite.program import Operator
 from hasten.graph.tflite.refusal import Unsupported
@@ -23,9 +23,12 @@ def quantize(op: Operator, to: Builder) -> None:
 def dequantize(op: Operator, to: Builder) -> None:
     """The real value of integers; weights in float16 are widened when they are read."""
     data = op.input(0)
+    if to.is_constant(data) and to.dtype(data) == FLOAT:
+        to.bind_constant(op.outputs[0], data)
+        return
     perm = to.perm(data)
     name = to.read(data, perm)
-    if not to.quantized(data) and not to.is_constant(data):
+    if not to.quantized(data):
         if to.dtype(data).kind != "f":
             raise Unsupported("reads integers without a scale")
         name = to.emit("Cast", [name], to=1)
