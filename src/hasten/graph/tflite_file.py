@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,13 +36,13 @@ def read_tflite(path: str | Path) -> Model:
         signature = _signature(program, str(path))
         try:
             graph = import_program(program, path.stem, len(data))
-            notes = tuple(program.notes)
             found = model_from_proto(graph, path.stem)
-        except RefusedError as refused:
+        except (ModelError, RefusedError) as refused:
             return Model(path.stem, data, signature, tflite=TFLiteSource(data, str(refused)))
     except Damaged as damage:
         raise ModelError(expected="a .tflite file", got=str(damage), where=str(path)) from None
-    return Model(path.stem, found.content, found.signature, tflite=TFLiteSource(data, "", notes))
+    origin = TFLiteSource(data, notes=tuple(program.notes))
+    return replace(found, tflite=origin)
 
 
 def _signature(program: Program, where: str) -> Signature:

@@ -47,13 +47,13 @@ def import_program(program: Program, name: str, file_bytes: int) -> onnx.ModelPr
     """
     free = any(None in program.tensors[at].declared[:1] for at in program.inputs)
     to = Builder(program, file_bytes, free)
+    program.notes += _notes(program)
     walk = _Walk(program, to)
     walk.declare_inputs()
     for operator in program.operators:
         walk.take(operator)
     if walk.problems:
         raise RefusedError(f"no ONNX equal of: {'; '.join(walk.problems)}")
-    program.notes += _notes(program)
     return walk.finish(name)
 
 
@@ -63,8 +63,11 @@ def _notes(program: Program) -> list[str]:
     for op in program.operators:
         places = _HYBRID.get(op.kind)
         if places is not None:
-            data, weights = (program.tensors[op.inputs[at]] for at in places)
-            hybrid += data.quantization is None and weights.quantization is not None
+            data, weights = (op.input(at) for at in places)
+            if min(data, weights) < 0:
+                continue
+            one, other = program.tensors[data], program.tensors[weights]
+            hybrid += one.quantization is None and other.quantization is not None
     if not hybrid:
         return []
     return [
@@ -103,9 +106,10 @@ class _Walk:
         known = self._unknown.isdisjoint(op.inputs)
         handler = OPERATORS.get(op.kind)
         to = self._to
-        to.source = self._program.tensors[op.outputs[0]].name or f"{op.kind}_{op.position}"
+        names = [self._program.tensors[at].name for at in op.outputs]
+        to.source = next(filter(None, names), f"{op.kind}_{op.position}")
         try:
-            if handler is None:
+            if handler is None or not op.outputs:
                 raise Unsupported("")
             if not known:
                 self._unknown.update(op.outputs)

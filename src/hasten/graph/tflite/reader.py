@@ -78,7 +78,7 @@ class _Subgraph:
         operands = 0
         for at, position in enumerate(self._graph.tables(_OPERATORS)):
             operator = self._operator(at, self._graph.at(position), tensors)
-            operands += len(operator.inputs) + len(operator.outputs)
+            operands += len(operator.inputs) + len(operator.outputs) + 1
             # Tables may share vectors, so that a small file could ask for a lot of memory.
             if operands > len(self._data):
                 raise Damaged(f"more than {operands} operands in {len(self._data)} bytes")
@@ -92,8 +92,6 @@ class _Subgraph:
         kind, custom = self._codes[index]
         reads = self._indices(table, _READS, tensors, f"operator {at} ({kind}): input", low=-1)
         writes = self._indices(table, _WRITES, tensors, f"operator {at} ({kind}): output")
-        if not writes:
-            raise Damaged(f"operator {at} ({kind}) without outputs")
         return Operator(at, kind, reads, writes, _options(self._data, table), custom)
 
     def _indices(
