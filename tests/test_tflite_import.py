@@ -133,11 +133,11 @@ def test_operators_that_quantize_while_they_run_are_noted() -> None:
 # Integers
 
 
-def int8_conv() -> bytes:
-    file, random = File(), np.random.default_rng(0)
+def int8_conv(bits: int = 8) -> bytes:
+    file, random, top = File(), np.random.default_rng(0), 2 ** (bits - 1) - 1
     x = file.input("x", (1, 8, 8, 4), **QUANTIZED)
     scales = [0.01, 0.02, 0.03, 0.015, 0.01]
-    w = file.constant(random.integers(-127, 128, (5, 3, 3, 4)), "int8", scale=scales)
+    w = file.constant(random.integers(-top, top + 1, (5, 3, 3, 4)), "int8", scale=scales)
     products = [0.05 * scale for scale in scales]
     b = file.constant(random.integers(-900, 900, 5), "int32", scale=products)
     conv = file.tensor("conv", (1, 8, 8, 5), dtype="int8", scale=[0.03], zero_point=[-128])
@@ -149,10 +149,12 @@ def int8_conv() -> bytes:
     return file.output(conv, pooled)
 
 
-def test_int8_comes_back_within_a_step() -> None:
-    content = int8_conv()
+@pytest.mark.parametrize(("bits", "fused"), [(8, False), (7, True)])
+def test_int8_comes_back_within_a_step(bits: int, *, fused: bool) -> None:
+    content = int8_conv(bits)
     codes = np.random.default_rng(1).integers(-128, 128, (1, 8, 8, 4)).astype(np.int8)
-    expected, found = interpreted(content, {"x": codes}), recomputed(content, {"x": codes})
+    feed = {"x": codes}
+    expected, found = interpreted(content, feed), recomputed(content, feed, fused=fused)
     for name, want in expected.items():
         assert found[name].dtype == want.dtype
         steps = np.abs(found[name].astype(int) - want.astype(int))

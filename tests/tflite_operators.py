@@ -138,9 +138,15 @@ def imported(content: bytes) -> Any:
     return import_program(read_program(content), "net", len(content))
 
 
-def recomputed(content: bytes, feed: Arrays) -> Arrays:
-    """Outputs of the imported graph in ONNX Runtime."""
+def recomputed(content: bytes, feed: Arrays, *, fused: bool = False) -> Arrays:
+    """Outputs of the imported graph in ONNX Runtime.
+
+    Not ``fused``, integers are computed in floats: fused ones saturate on some processors where
+    weights use all of their 8 bits.
+    """
     options = onnxruntime.SessionOptions()
+    if not fused:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(
         imported(content).SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -32,6 +32,9 @@ _SLACK_BYTES = 1 << 22
 #: Element types that nodes compute in another one.
 _WIDENED = frozenset({"float16", "bfloat16"})
 
+#: Integers of activations that are written unsigned.
+_SHIFTED = frozenset({"int8"})
+
 
 @dataclass(frozen=True)
 class Value:
@@ -151,6 +154,8 @@ class Builder:
             name, quantization = self._placed(index, want, more), tensor.quantization
         if quantization is None:
             return name
+        if tensor.data is None:
+            return self.dequantized(name, *_unsigned(quantization, tensor.dtype))
         return self.dequantized(name, quantization, _held_in(tensor.dtype))
 
     def _constant(self, tensor: Tensor, perm: Perm, more: int) -> tuple[str, Quantization | None]:
@@ -195,12 +200,15 @@ class Builder:
         """Say which (real) value a tensor has; it is quantized where the file does so."""
         tensor = self.tensor(index)
         if tensor.quantization is not None:
-            name = self._quantized(name, tensor.quantization, tensor)
+            form = _unsigned(tensor.quantization, tensor.dtype)
+            name = self._quantized(name, *form, tensor.name)
         self.bind_stored(index, name, perm)
 
     def bind_stored(self, index: int, name: str, perm: Perm | None = None) -> None:
         """Say which value holds a tensor as it is stored."""
         order = layout.identity(self.rank(index)) if perm is None else perm
+        if len(order) != self.rank(index):
+            raise Unsupported(f"writes {self.rank(index)} axes instead of {len(order)}")
         self.stored[index] = Value(name, order)
 
     def bind_constant(self, index: int, source: int) -> None:
@@ -213,13 +221,32 @@ class Builder:
         tensor = self.tensor(index)
         if tensor.quantization is None:
             return name
-        stored = self._quantized(name, tensor.quantization, tensor)
-        return self.dequantized(stored, tensor.quantization, _held_in(tensor.dtype))
+        form = _unsigned(tensor.quantization, tensor.dtype)
+        return self.dequantized(self._quantized(name, *form, tensor.name), *form)
 
-    def _quantized(self, name: str, found: Quantization, tensor: Tensor) -> str:
+    def bind_input(self, index: int) -> None:
+        """An input of the graph, which is stored in the file's own integers."""
+        tensor = self.tensor(index)
+        if tensor.quantization is None or tensor.dtype not in _SHIFTED:
+            self.bind_stored(index, tensor.name)
+            return
+        self.bind(index, self.dequantized(tensor.name, tensor.quantization, tensor.dtype))
+
+    def output(self, index: int) -> str:
+        """The value of an output of the graph, in the file's own integers and order of axes."""
+        tensor = self.tensor(index)
+        value = self.stored[index]
+        found = self.moved(value.name, layout.transposition(value.perm, layout.identity(tensor.rank)))
+        quantization = tensor.quantization
+        if quantization is None or tensor.dtype not in _SHIFTED:
+            return found
+        real = self.dequantized(found, *_unsigned(quantization, tensor.dtype))
+        return self._quantized(real, quantization, tensor.dtype, tensor.name)
+
+    def _quantized(self, name: str, found: Quantization, dtype: str, of: str) -> str:
         if not found.per_tensor:
-            raise Unsupported(f"{tensor.name} is an activation with a scale per channel")
-        scale, point = self.number(found.scale[0]), self.number(found.zero_point[0], tensor.dtype)
+            raise Unsupported(f"{of} is an activation with a scale per channel")
+        scale, point = self.number(found.scale[0]), self.number(found.zero_point[0], dtype)
         return self.emit("QuantizeLinear", [name, scale, point])
 
     def dequantized(self, name: str, found: Quantization, dtype: str) -> str:
@@ -287,6 +314,13 @@ class Builder:
             name = f"{wanted}_{number}"
         self._taken.add(name)
         return name
+
+
+def _unsigned(found: Quantization, dtype: str) -> tuple[Quantization, str]:
+    """Integers of activations as ONNX Runtime fuses them on every processor: exactly 128 more."""
+    if dtype not in _SHIFTED:
+        return found, dtype
+    return Quantization(found.scale, found.zero_point + 128, found.axis), "uint8"
 
 
 def _held_in(dtype: str) -> str:

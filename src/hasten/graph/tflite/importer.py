@@ -49,12 +49,15 @@ def import_program(program: Program, name: str, file_bytes: int) -> onnx.ModelPr
     to = Builder(program, file_bytes, free)
     program.notes += _notes(program)
     walk = _Walk(program, to)
-    walk.declare_inputs()
-    for operator in program.operators:
-        walk.take(operator)
-    if walk.problems:
-        raise RefusedError(f"no ONNX equal of: {'; '.join(walk.problems)}")
-    return walk.finish(name)
+    try:
+        walk.declare_inputs()
+        for operator in program.operators:
+            walk.take(operator)
+        if walk.problems:
+            raise RefusedError(f"no ONNX equal of: {'; '.join(walk.problems)}")
+        return walk.finish(name)
+    except Unsupported as reason:
+        raise RefusedError(f"no ONNX equal: {reason}") from None
 
 
 def _notes(program: Program) -> list[str]:
@@ -90,13 +93,10 @@ class _Walk:
         if len(set(names)) != len(names) or "" in names:
             raise RefusedError("an input or output without a name of its own")
         for at in self._edge():
-            try:
-                self._to.tensor(at)
-            except Unsupported as reason:
-                raise RefusedError(str(reason)) from None
+            self._to.named(self._to.tensor(at).name)
         for at in self._program.inputs:
-            self._to.named(self._program.tensors[at].name)
-            self._to.bind_stored(at, self._program.tensors[at].name)
+            self._to.source = self._program.tensors[at].name
+            self._to.bind_input(at)
 
     def _edge(self) -> tuple[int, ...]:
         return (*self._program.inputs, *self._program.outputs)
@@ -158,13 +158,11 @@ class _Walk:
     def _output(self, tensor: Tensor, taken: dict[str, str]) -> str:
         """The value that gets an output's name: it is no input, no constant and no other output."""
         to = self._to
-        value = to.stored.get(tensor.index)
-        if value is None:
+        if tensor.index not in to.stored:
             if self._declared[tensor.index].quantization is not None:
                 raise RefusedError(f"no ONNX equal: output {tensor.name} is a constant in integers")
             to.bind_stored(tensor.index, to.read(tensor.index))
-            value = to.stored[tensor.index]
-        found = to.moved(value.name, layout.transposition(value.perm, layout.identity(tensor.rank)))
+        found = to.output(tensor.index)
         edge = {self._program.tensors[at].name for at in self._program.inputs}
         if found in taken or found in edge or found in to.constants:
             found = to.emit("Identity", [found])

@@ -14,6 +14,9 @@ from hasten.graph.tflite.refusal import Unsupported
 __all__ = ["OPERATORS"]
 
 
+_TRUTHS = {"ReduceMax": "ReduceSum", "ReduceMin": "ReduceProd", "ReduceProd": "ReduceProd"}
+
+
 def reduction(op_type: str) -> Importing:
     """The axes are a constant; an empty list of them leaves the value as it is."""
 
@@ -25,13 +28,13 @@ def reduction(op_type: str) -> Importing:
         if op_type == "ReduceMean" and sorted(axes) == [1, 2] and len(perm) == 4:
             _global_mean(op, to, keep=keep)
             return
-        name = to.read(data, perm)
+        name, kind = to.read(data, perm), op_type
         truth = to.dtype(data).kind == "b"
-        if truth:  # which ONNX reduces from opset 20 on
-            name = to.emit("Cast", [name], to=_onnx(np.int32))
+        if truth:  # which ONNX reduces from opset 20 on; of nothing, any is false and all is true
+            name, kind = to.emit("Cast", [name], to=_onnx(np.int32)), _TRUTHS[op_type]
         places = sorted(perm.index(axis) for axis in axes)
         made = to.emit(
-            op_type, [name, to.longs(*places)], keepdims=int(keep), noop_with_empty_axes=1
+            kind, [name, to.longs(*places)], keepdims=int(keep), noop_with_empty_axes=1
         )
         if truth:
             made = to.emit("Cast", [made], to=_onnx(np.bool_))
