@@ -107,7 +107,7 @@ def _edited(edit: Callable[[File], None], **more: Any) -> bytes:
 
 def _scaled(scale: list[float], points: list[int], axis: int = 0) -> Callable[[File], None]:
     def edit(file: File) -> None:
-        file.tensor("q", (2, 3), "int8", scale, points, axis)
+        file.tensor("q", (2, 3), "int8", scale=scale, zero_point=points, axis=axis)
 
     return edit
 
@@ -170,7 +170,10 @@ DAMAGED: dict[str, tuple[Callable[[File], None], str]] = {
         "operator 0 (ADD) that writes tensor 1, which is written already",
     ),
     "options of another operator": (
-        _operator(builtinOptionsType=schema.BuiltinOptions.SplitOptions, builtinOptions=schema.SplitOptionsT()),
+        _operator(
+            builtinOptionsType=schema.BuiltinOptions.SplitOptions,
+            builtinOptions=schema.SplitOptionsT(),
+        ),
         "operator 0 (ADD) with SplitOptions",
     ),
 }

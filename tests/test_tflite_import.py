@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,7 +24,7 @@ from nets import conv_net, images, saved_data
 from onnx_models import model, run, value, weight
 from tflite_operators import File, imported, interpreted, recomputed
 
-QUANTIZED = {"dtype": "int8", "scale": [0.05], "zero_point": [-3]}
+QUANTIZED: dict[str, Any] = {"dtype": "int8", "scale": [0.05], "zero_point": [-3]}
 
 
 def chain() -> onnx.ModelProto:
@@ -91,7 +92,7 @@ def test_an_input_keeps_its_shape_and_its_name_with_channels_last() -> None:
     proto = imported(content)
     dims = [dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim]
     assert (proto.graph.input[0].name, dims[1:]) == ("x", [8, 8, 3])
-    assert [node.op_type for node in proto.graph.node][0] == "Transpose"
+    assert proto.graph.node[0].op_type == "Transpose"
 
 
 def test_weights_in_float16_are_computed_in_float32() -> None:
@@ -102,8 +103,12 @@ def test_weights_in_float16_are_computed_in_float32() -> None:
     file.operator("FULLY_CONNECTED", [x, wide], [y], "FullyConnectedOptions")
     content = file.output(y)
     feed = {"x": np.ones((2, 3), np.float32)}
-    assert [tensor.data_type for tensor in imported(content).graph.initializer] == [TensorProto.FLOAT]
-    np.testing.assert_allclose(recomputed(content, feed)["y"], interpreted(content, feed)["y"], 1e-4)
+    assert [tensor.data_type for tensor in imported(content).graph.initializer] == [
+        TensorProto.FLOAT
+    ]
+    np.testing.assert_allclose(
+        recomputed(content, feed)["y"], interpreted(content, feed)["y"], 1e-4
+    )
 
 
 def test_int8_weights_behind_dequantize_stay_int8() -> None:
@@ -177,7 +182,7 @@ def test_an_activation_that_the_integers_imply_is_left_out() -> None:
 
 def test_unsigned_integers_of_old_files_are_pairs_too() -> None:
     file = File()
-    scale = {"dtype": "uint8", "scale": [0.1], "zero_point": [120]}
+    scale: dict[str, Any] = {"dtype": "uint8", "scale": [0.1], "zero_point": [120]}
     x, z = file.input("x", (2, 8), **scale), file.input("z", (2, 8), **scale)
     y = file.tensor("y", (2, 8), dtype="uint8", scale=[0.2], zero_point=[128])
     file.operator("ADD", [x, z], [y], "AddOptions")
@@ -221,7 +226,7 @@ def test_a_variable_tensor_is_refused() -> None:
     state = file.tensor("state", (4,))
     file.graph.tensors[state].isVariable = True
     file.operator("ADD", [x, state], [y], "AddOptions")
-    with pytest.raises(RefusedError, match="ADD .*: state is a variable"):
+    with pytest.raises(RefusedError, match=r"ADD .*: state is a variable"):
         imported(file.output(y))
 
 
@@ -253,9 +258,10 @@ def test_litert_runs_the_file_as_it_is_until_a_step_changes_the_graph(tmp_path: 
     assert Path(litert.lower(net, tmp_path).path).read_bytes() == content
     changed = apply_step(net, WeightInt8(), Context(tmp_path))
     assert changed.tflite is not None
-    assert litert.supports(changed) or Path(
-        litert.lower(changed, tmp_path).path
-    ).read_bytes() != content
+    assert (
+        litert.supports(changed)
+        or Path(litert.lower(changed, tmp_path).path).read_bytes() != content
+    )
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "litert"])
@@ -290,4 +296,3 @@ def test_steps_take_an_imported_model(tmp_path: Path) -> None:
     expected = run(net, {"x": images(4)})["y"]
     found = run(made, {"x": images(4)})["y"]
     assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
-

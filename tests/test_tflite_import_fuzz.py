@@ -6,6 +6,7 @@ import random
 import struct
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,20 @@ from tflite_operators import File
 FILES = 10_000
 
 #: Numbers that sizes, offsets and indices overflow with.
-EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x40000001)
+EXTREMES = (
+    0,
+    1,
+    2,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    0x40000001,
+)
 
 
 def tiny_float() -> bytes:
@@ -44,13 +58,18 @@ def tiny_float() -> bytes:
 def tiny_int8() -> bytes:
     """A depthwise convolution with a scale per channel, a sum and a slice, in int8."""
     file = File()
-    scale = {"dtype": "int8", "scale": [0.5], "zero_point": [3]}
+    scale: dict[str, Any] = {"dtype": "int8", "scale": [0.5], "zero_point": [3]}
     x = file.input("x", (1, 3, 3, 2), **scale)
     weights = file.constant(np.ones((1, 2, 2, 2)), "int8", scale=[0.1, 0.2], axis=3)
     bias = file.constant([1, 2], "int32", scale=[0.05, 0.1])
-    conv, total = file.tensor("conv", (1, 3, 3, 2), **scale), file.tensor("sum", (1, 3, 3, 2), **scale)
+    conv, total = (
+        file.tensor("conv", (1, 3, 3, 2), **scale),
+        file.tensor("sum", (1, 3, 3, 2), **scale),
+    )
     options = {"padding": 0, "strideH": 1, "strideW": 1, "depthMultiplier": 1}
-    file.operator("DEPTHWISE_CONV_2D", [x, weights, bias], [conv], "DepthwiseConv2DOptions", options)
+    file.operator(
+        "DEPTHWISE_CONV_2D", [x, weights, bias], [conv], "DepthwiseConv2DOptions", options
+    )
     file.operator("ADD", [conv, x], [total], "AddOptions")
     begin, size = file.constant([0, 0, 0, 0], "int32"), file.constant([1, 2, 2, 2], "int32")
     y = file.tensor("y", (1, 2, 2, 2), **scale)
@@ -106,16 +125,19 @@ def outcome(data: bytes) -> str:
     try:
         import_program(read_program(data), "net", len(data))
     except Damaged as damage:
-        assert "\n" not in str(damage)
-        return "damaged"
+        return _in_one_line("damaged", damage)
     except RefusedError as refused:
-        assert "\n" not in str(refused)
-        return "refused"
+        return _in_one_line("refused", refused)
     return "imported"
 
 
+def _in_one_line(word: str, error: Exception) -> str:
+    assert "\n" not in str(error)
+    return word
+
+
 def test_ten_thousand_mutated_files_are_imported_refused_or_called_damaged() -> None:
-    dice = random.Random(3)
+    dice = random.Random(3)  # noqa: S311 - what is drawn has to be the same again
     originals = seeds()
     found: Counter[str] = Counter()
     for _ in range(FILES):
@@ -129,7 +151,7 @@ def test_ten_thousand_mutated_files_are_imported_refused_or_called_damaged() -> 
 def test_mutated_files_ask_for_little_memory() -> None:
     import tracemalloc
 
-    dice = random.Random(4)
+    dice = random.Random(4)  # noqa: S311 - the same
     originals = seeds()
     tracemalloc.start()
     for _ in range(300):

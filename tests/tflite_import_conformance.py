@@ -31,7 +31,9 @@ def there_and_back(case: Case) -> Outcome | None:
     return Outcome("passed")
 
 
-def _back(case: Case, content: bytes, feed: dict[str, np.ndarray], outputs: list[np.ndarray]) -> Outcome:
+def _back(
+    case: Case, content: bytes, feed: dict[str, np.ndarray], outputs: list[np.ndarray]
+) -> Outcome:
     try:
         graph = import_program(read_program(content), "net", len(content))
         onnx.checker.check_model(graph)
@@ -45,7 +47,9 @@ def _back(case: Case, content: bytes, feed: dict[str, np.ndarray], outputs: list
         if have.dtype != want.dtype or have.shape != want.shape:
             return Outcome("wrong", f"{have.dtype}{have.shape} instead of {want.dtype}{want.shape}")
         if not np.allclose(have, want, max(case.rtol, 1e-4), max(case.atol, 1e-5), equal_nan=True):
-            return Outcome("wrong", f"off by {np.abs(np.float64(have) - np.float64(want)).max():.3g}")
+            return Outcome(
+                "wrong", f"off by {np.abs(np.float64(have) - np.float64(want)).max():.3g}"
+            )
     return Outcome("passed")
 
 

@@ -49,6 +49,7 @@ class File:
         name: str,
         shape: Sequence[int],
         dtype: str = "float32",
+        *,
         scale: Sequence[float] = (),
         zero_point: Sequence[int] = (),
         axis: int = 0,

@@ -236,7 +236,9 @@ class Builder:
         """The value of an output of the graph, in the file's own integers and order of axes."""
         tensor = self.tensor(index)
         value = self.stored[index]
-        found = self.moved(value.name, layout.transposition(value.perm, layout.identity(tensor.rank)))
+        found = self.moved(
+            value.name, layout.transposition(value.perm, layout.identity(tensor.rank))
+        )
         quantization = tensor.quantization
         if quantization is None or tensor.dtype not in _SHIFTED:
             return found

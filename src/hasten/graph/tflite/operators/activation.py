@@ -58,7 +58,7 @@ def _clipped(to: Builder, name: str, low: float, high: float, output: int) -> st
     return to.emit("Clip", [name, to.number(low, dtype), to.number(high, dtype)])
 
 
-def unary(op_type: str) -> Importing:
+def _unary(op_type: str) -> Importing:
     """A node of one operand, in any order of axes."""
 
     def build(op: Operator, to: Builder) -> None:
@@ -68,7 +68,7 @@ def unary(op_type: str) -> Importing:
     return build
 
 
-def clip(low: float, high: float) -> Importing:
+def _clip(low: float, high: float) -> Importing:
     """Bounds that an operator of its own gives."""
 
     def build(op: Operator, to: Builder) -> None:
@@ -79,35 +79,35 @@ def clip(low: float, high: float) -> Importing:
     return build
 
 
-def leaky_relu(op: Operator, to: Builder) -> None:
+def _leaky_relu(op: Operator, to: Builder) -> None:
     """The slope is an option."""
     perm = to.perm(op.input(0))
     made = to.emit("LeakyRelu", [to.read(op.input(0), perm)], alpha=float(op.option("Alpha")))
     to.bind(op.outputs[0], made, perm)
 
 
-def prelu(op: Operator, to: Builder) -> None:
+def _prelu(op: Operator, to: Builder) -> None:
     """Slopes broadcast against the value."""
     rank, perm = to.rank(op.input(0)), to.perm(op.input(0))
     slope = to.read(op.input(1), perm, rank)
     to.bind(op.outputs[0], to.emit("PRelu", [to.read(op.input(0), perm), slope]), perm)
 
 
-def square(op: Operator, to: Builder) -> None:
+def _square(op: Operator, to: Builder) -> None:
     """A value times itself."""
     perm = to.perm(op.input(0))
     name = to.read(op.input(0), perm)
     to.bind(op.outputs[0], to.emit("Mul", [name, name]), perm)
 
 
-def rsqrt(op: Operator, to: Builder) -> None:
+def _rsqrt(op: Operator, to: Builder) -> None:
     """One over the root."""
     perm = to.perm(op.input(0))
     root = to.emit("Sqrt", [to.read(op.input(0), perm)])
     to.bind(op.outputs[0], to.emit("Reciprocal", [root]), perm)
 
 
-def gelu(op: Operator, to: Builder) -> None:
+def _gelu(op: Operator, to: Builder) -> None:
     """ONNX has it as one operator from opset 20; here it is written out.
 
     Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", arXiv:1606.08415.
@@ -125,7 +125,7 @@ def gelu(op: Operator, to: Builder) -> None:
     to.bind(op.outputs[0], half, perm)
 
 
-def softmax(op_type: str) -> Importing:
+def _softmax(op_type: str) -> Importing:
     """Over the last axis, wherever it is."""
 
     def build(op: Operator, to: Builder) -> None:
@@ -142,7 +142,7 @@ def softmax(op_type: str) -> Importing:
     return build
 
 
-def l2_normalization(op: Operator, to: Builder) -> None:
+def _l2_normalization(op: Operator, to: Builder) -> None:
     """Over the last axis, which a vector of zeros comes through."""
     perm = to.perm(op.input(0))
     name = to.read(op.input(0), perm)
@@ -153,32 +153,32 @@ def l2_normalization(op: Operator, to: Builder) -> None:
 
 
 OPERATORS: dict[str, Importing] = {
-    "ABS": unary("Abs"),
-    "CEIL": unary("Ceil"),
-    "COS": unary("Cos"),
-    "ELU": unary("Elu"),
-    "EXP": unary("Exp"),
-    "FLOOR": unary("Floor"),
-    "GELU": gelu,
-    "HARD_SWISH": unary("HardSwish"),
-    "L2_NORMALIZATION": l2_normalization,
-    "LEAKY_RELU": leaky_relu,
-    "LOG": unary("Log"),
-    "LOGICAL_NOT": unary("Not"),
-    "LOGISTIC": unary("Sigmoid"),
-    "LOG_SOFTMAX": softmax("LogSoftmax"),
-    "NEG": unary("Neg"),
-    "PRELU": prelu,
-    "RELU": clip(0.0, np.inf),
-    "RELU6": clip(0.0, 6.0),
-    "RELU_0_TO_1": clip(0.0, 1.0),
-    "RELU_N1_TO_1": clip(-1.0, 1.0),
-    "ROUND": unary("Round"),
-    "RSQRT": rsqrt,
-    "SIGN": unary("Sign"),
-    "SIN": unary("Sin"),
-    "SOFTMAX": softmax("Softmax"),
-    "SQRT": unary("Sqrt"),
-    "SQUARE": square,
-    "TANH": unary("Tanh"),
+    "ABS": _unary("Abs"),
+    "CEIL": _unary("Ceil"),
+    "COS": _unary("Cos"),
+    "ELU": _unary("Elu"),
+    "EXP": _unary("Exp"),
+    "FLOOR": _unary("Floor"),
+    "GELU": _gelu,
+    "HARD_SWISH": _unary("HardSwish"),
+    "L2_NORMALIZATION": _l2_normalization,
+    "LEAKY_RELU": _leaky_relu,
+    "LOG": _unary("Log"),
+    "LOGICAL_NOT": _unary("Not"),
+    "LOGISTIC": _unary("Sigmoid"),
+    "LOG_SOFTMAX": _softmax("LogSoftmax"),
+    "NEG": _unary("Neg"),
+    "PRELU": _prelu,
+    "RELU": _clip(0.0, np.inf),
+    "RELU6": _clip(0.0, 6.0),
+    "RELU_0_TO_1": _clip(0.0, 1.0),
+    "RELU_N1_TO_1": _clip(-1.0, 1.0),
+    "ROUND": _unary("Round"),
+    "RSQRT": _rsqrt,
+    "SIGN": _unary("Sign"),
+    "SIN": _unary("Sin"),
+    "SOFTMAX": _softmax("Softmax"),
+    "SQRT": _unary("Sqrt"),
+    "SQUARE": _square,
+    "TANH": _unary("Tanh"),
 }

@@ -25,7 +25,7 @@ _WEIGHTS: dict[str, Perm] = {
 _AXES = {4: "HW", 5: "DHW"}
 
 
-def conv(op: Operator, to: Builder) -> None:
+def _conv(op: Operator, to: Builder) -> None:
     """Channels second; depthwise is a group for each channel."""
     data, weights = op.input(0), op.input(1)
     perm, order = _order(op, to, data), _WEIGHTS[op.kind]
@@ -52,7 +52,7 @@ def conv(op: Operator, to: Builder) -> None:
     to.bind(op.outputs[0], activated(op, to, made), perm)
 
 
-def transpose_conv(op: Operator, to: Builder) -> None:
+def _transpose_conv(op: Operator, to: Builder) -> None:
     """Its first input says the size of the output, which the tensor that it writes has too."""
     weights, data, out = op.input(1), op.input(2), op.outputs[0]
     perm, order = _order(op, to, data), _WEIGHTS[op.kind]
@@ -105,8 +105,8 @@ def bias(op: Operator, to: Builder, at: int, data: int | None = None) -> list[st
 
 
 OPERATORS: dict[str, Importing] = {
-    "CONV_2D": conv,
-    "CONV_3D": conv,
-    "DEPTHWISE_CONV_2D": conv,
-    "TRANSPOSE_CONV": transpose_conv,
+    "CONV_2D": _conv,
+    "CONV_3D": _conv,
+    "DEPTHWISE_CONV_2D": _conv,
+    "TRANSPOSE_CONV": _transpose_conv,
 }

@@ -15,7 +15,7 @@ from hasten.graph.tflite.refusal import Unsupported
 __all__ = ["OPERATORS"]
 
 
-def aligned(op: Operator, to: Builder, inputs: Sequence[int]) -> tuple[list[str], Perm]:
+def _aligned(op: Operator, to: Builder, inputs: Sequence[int]) -> tuple[list[str], Perm]:
     """Operands in one order of axes: that of the largest one that is computed."""
     rank = to.rank(op.outputs[0])
     full = [at for at in inputs if to.rank(at) == rank and not to.is_constant(at)]
@@ -35,11 +35,11 @@ def _operand(to: Builder, index: int, perm: Perm) -> str:
     return to.read(index, perm, len(perm))
 
 
-def binary(op_type: str, *, negated: bool = False) -> Importing:
+def _binary(op_type: str, *, negated: bool = False) -> Importing:
     """A node of two operands, with the activation behind it if any."""
 
     def build(op: Operator, to: Builder) -> None:
-        names, perm = aligned(op, to, op.inputs[:2])
+        names, perm = _aligned(op, to, op.inputs[:2])
         made = to.emit(op_type, names)
         if negated:
             made = to.emit("Not", [made])
@@ -53,25 +53,25 @@ def binary(op_type: str, *, negated: bool = False) -> Importing:
 _FUSING = frozenset({"ADD", "SUB", "MUL", "DIV"})
 
 
-def add_n(op: Operator, to: Builder) -> None:
+def _add_n(op: Operator, to: Builder) -> None:
     """The sum of any number of operands."""
-    names, perm = aligned(op, to, op.inputs)
+    names, perm = _aligned(op, to, op.inputs)
     made = names[0]
     for name in names[1:]:
         made = to.emit("Add", [made, name])
     to.bind(op.outputs[0], made, perm)
 
 
-def squared_difference(op: Operator, to: Builder) -> None:
+def _squared_difference(op: Operator, to: Builder) -> None:
     """The square of what two operands differ by."""
-    names, perm = aligned(op, to, op.inputs[:2])
+    names, perm = _aligned(op, to, op.inputs[:2])
     difference = to.emit("Sub", names)
     to.bind(op.outputs[0], to.emit("Mul", [difference, difference]), perm)
 
 
-def floor_div(op: Operator, to: Builder) -> None:
+def _floor_div(op: Operator, to: Builder) -> None:
     """Division that rounds down, of negative numbers too; ONNX rounds integers towards zero."""
-    (one, other), perm = aligned(op, to, op.inputs[:2])
+    (one, other), perm = _aligned(op, to, op.inputs[:2])
     if to.dtype(op.outputs[0]).kind == "f":
         made = to.emit("Floor", [to.emit("Div", [one, other])])
     else:
@@ -80,9 +80,9 @@ def floor_div(op: Operator, to: Builder) -> None:
     to.bind(op.outputs[0], made, perm)
 
 
-def floor_mod(op: Operator, to: Builder) -> None:
+def _floor_mod(op: Operator, to: Builder) -> None:
     """What is left has the sign of the divisor; ONNX's Mod of floats has that of the dividend."""
-    (one, other), perm = aligned(op, to, op.inputs[:2])
+    (one, other), perm = _aligned(op, to, op.inputs[:2])
     dtype = to.dtype(op.outputs[0])
     if dtype.kind != "f":
         to.bind(op.outputs[0], to.emit("Mod", [one, other]), perm)
@@ -95,12 +95,12 @@ def floor_mod(op: Operator, to: Builder) -> None:
     to.bind(op.outputs[0], to.emit("Where", [off, to.emit("Add", [left, other]), left]), perm)
 
 
-def select(op: Operator, to: Builder) -> None:
+def _select(op: Operator, to: Builder) -> None:
     """One operand or the other; the condition of SELECT may be one for each row."""
     condition, rank = op.input(0), to.rank(op.outputs[0])
     by_row = op.kind == "SELECT" and to.rank(condition) == 1 and rank > 1
     if not by_row:
-        names, perm = aligned(op, to, op.inputs[:3])
+        names, perm = _aligned(op, to, op.inputs[:3])
         to.bind(op.outputs[0], to.emit("Where", names), perm)
         return
     rows = to.emit("Unsqueeze", [to.read(condition), to.longs(*range(1, rank))])
@@ -108,34 +108,34 @@ def select(op: Operator, to: Builder) -> None:
     to.bind(op.outputs[0], to.emit("Where", [rows, *others]))
 
 
-def bitwise_xor(op: Operator, to: Builder) -> None:
+def _bitwise_xor(op: Operator, to: Builder) -> None:
     """Booleans have an operator of their own."""
-    names, perm = aligned(op, to, op.inputs[:2])
+    names, perm = _aligned(op, to, op.inputs[:2])
     kind = "Xor" if to.dtype(op.outputs[0]).kind == "b" else "BitwiseXor"
     to.bind(op.outputs[0], to.emit(kind, names), perm)
 
 
 OPERATORS: dict[str, Importing] = {
-    "ADD": binary("Add"),
-    "ADD_N": add_n,
-    "BITWISE_XOR": bitwise_xor,
-    "DIV": binary("Div"),
-    "EQUAL": binary("Equal"),
-    "FLOOR_DIV": floor_div,
-    "FLOOR_MOD": floor_mod,
-    "GREATER": binary("Greater"),
-    "GREATER_EQUAL": binary("GreaterOrEqual"),
-    "LESS": binary("Less"),
-    "LESS_EQUAL": binary("LessOrEqual"),
-    "LOGICAL_AND": binary("And"),
-    "LOGICAL_OR": binary("Or"),
-    "MAXIMUM": binary("Max"),
-    "MINIMUM": binary("Min"),
-    "MUL": binary("Mul"),
-    "NOT_EQUAL": binary("Equal", negated=True),
-    "POW": binary("Pow"),
-    "SELECT": select,
-    "SELECT_V2": select,
-    "SQUARED_DIFFERENCE": squared_difference,
-    "SUB": binary("Sub"),
+    "ADD": _binary("Add"),
+    "ADD_N": _add_n,
+    "BITWISE_XOR": _bitwise_xor,
+    "DIV": _binary("Div"),
+    "EQUAL": _binary("Equal"),
+    "FLOOR_DIV": _floor_div,
+    "FLOOR_MOD": _floor_mod,
+    "GREATER": _binary("Greater"),
+    "GREATER_EQUAL": _binary("GreaterOrEqual"),
+    "LESS": _binary("Less"),
+    "LESS_EQUAL": _binary("LessOrEqual"),
+    "LOGICAL_AND": _binary("And"),
+    "LOGICAL_OR": _binary("Or"),
+    "MAXIMUM": _binary("Max"),
+    "MINIMUM": _binary("Min"),
+    "MUL": _binary("Mul"),
+    "NOT_EQUAL": _binary("Equal", negated=True),
+    "POW": _binary("Pow"),
+    "SELECT": _select,
+    "SELECT_V2": _select,
+    "SQUARED_DIFFERENCE": _squared_difference,
+    "SUB": _binary("Sub"),
 }

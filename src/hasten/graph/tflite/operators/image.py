@@ -15,7 +15,7 @@ __all__ = ["OPERATORS"]
 _ORDER = layout.channels_second(4)
 
 
-def pad(op: Operator, to: Builder) -> None:
+def _pad(op: Operator, to: Builder) -> None:
     """With zeros, real ones where it is quantized, or with the value that PADV2 has."""
     data = op.input(0)
     perm = to.perm(data)
@@ -36,7 +36,7 @@ def _amounts(op: Operator, to: Builder) -> list[tuple[int, int]]:
     return [(int(one), int(other)) for one, other in table]
 
 
-def mirror_pad(op: Operator, to: Builder) -> None:
+def _mirror_pad(op: Operator, to: Builder) -> None:
     """Mirrored at the edge's element, or between it and the next (SYMMETRIC), by its places."""
     data = op.input(0)
     name, perm = to.read(data, to.perm(data)), to.perm(data)
@@ -53,7 +53,7 @@ def mirror_pad(op: Operator, to: Builder) -> None:
     to.bind(op.outputs[0], name, perm)
 
 
-def resize(mode: str) -> Importing:
+def _resize(mode: str) -> Importing:
     """To a constant size; which points of the input are met follows two options."""
 
     def build(op: Operator, to: Builder) -> None:
@@ -91,13 +91,13 @@ def _points(op: Operator) -> tuple[str, str]:
     return "asymmetric", "floor"
 
 
-def depth_to_space(op: Operator, to: Builder) -> None:
+def _depth_to_space(op: Operator, to: Builder) -> None:
     """Blocks of channels beside each other."""
     made = to.emit("DepthToSpace", [_image(op, to)], blocksize=_block(op), mode="DCR")
     to.bind(op.outputs[0], made, _ORDER)
 
 
-def space_to_depth(op: Operator, to: Builder) -> None:
+def _space_to_depth(op: Operator, to: Builder) -> None:
     """Neighbours as channels."""
     made = to.emit("SpaceToDepth", [_image(op, to)], blocksize=_block(op))
     to.bind(op.outputs[0], made, _ORDER)
@@ -116,7 +116,7 @@ def _block(op: Operator) -> int:
     return size
 
 
-def space_to_batch(op: Operator, to: Builder) -> None:
+def _space_to_batch(op: Operator, to: Builder) -> None:
     """Padded, then each offset within a block as an image of its own."""
     data, out = op.input(0), op.outputs[0]
     block, (begins, ends), inner = _blocks(op, to, data)
@@ -138,7 +138,7 @@ def space_to_batch(op: Operator, to: Builder) -> None:
     to.bind(out, to.emit("Reshape", [name, to.longs(-1, *split[::2], *inner)]))
 
 
-def batch_to_space(op: Operator, to: Builder) -> None:
+def _batch_to_space(op: Operator, to: Builder) -> None:
     """The way back: images beside each other, then cropped."""
     data, out = op.input(0), op.outputs[0]
     block, (begins, ends), inner = _blocks(op, to, data)
@@ -177,13 +177,13 @@ def _blocks(
 
 
 OPERATORS: dict[str, Importing] = {
-    "BATCH_TO_SPACE_ND": batch_to_space,
-    "DEPTH_TO_SPACE": depth_to_space,
-    "MIRROR_PAD": mirror_pad,
-    "PAD": pad,
-    "PADV2": pad,
-    "RESIZE_BILINEAR": resize("linear"),
-    "RESIZE_NEAREST_NEIGHBOR": resize("nearest"),
-    "SPACE_TO_BATCH_ND": space_to_batch,
-    "SPACE_TO_DEPTH": space_to_depth,
+    "BATCH_TO_SPACE_ND": _batch_to_space,
+    "DEPTH_TO_SPACE": _depth_to_space,
+    "MIRROR_PAD": _mirror_pad,
+    "PAD": _pad,
+    "PADV2": _pad,
+    "RESIZE_BILINEAR": _resize("linear"),
+    "RESIZE_NEAREST_NEIGHBOR": _resize("nearest"),
+    "SPACE_TO_BATCH_ND": _space_to_batch,
+    "SPACE_TO_DEPTH": _space_to_depth,
 }

@@ -13,7 +13,7 @@ from hasten.graph.tflite.refusal import Unsupported
 __all__ = ["OPERATORS"]
 
 
-def fully_connected(op: Operator, to: Builder) -> None:
+def _fully_connected(op: Operator, to: Builder) -> None:
     """Weights are ``[out, in]``. Integers are one Gemm, which runtimes fuse with its bias."""
     data, weights, out = op.input(0), op.input(1), op.outputs[0]
     if op.option("WeightsFormat"):
@@ -39,7 +39,7 @@ def fully_connected(op: Operator, to: Builder) -> None:
     to.bind(out, made)
 
 
-def batch_matmul(op: Operator, to: Builder) -> None:
+def _batch_matmul(op: Operator, to: Builder) -> None:
     """Either operand may be transposed: that is only another order of its axes."""
     names = []
     for at, flag in enumerate(("AdjX", "AdjY")):
@@ -55,6 +55,6 @@ def batch_matmul(op: Operator, to: Builder) -> None:
 
 
 OPERATORS: dict[str, Importing] = {
-    "BATCH_MATMUL": batch_matmul,
-    "FULLY_CONNECTED": fully_connected,
+    "BATCH_MATMUL": _batch_matmul,
+    "FULLY_CONNECTED": _fully_connected,
 }

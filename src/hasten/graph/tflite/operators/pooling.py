@@ -29,7 +29,7 @@ def _window(op: Operator, to: Builder) -> dict[str, Any]:
     return {"kernel_shape": kernel, "strides": strides, **pads}
 
 
-def pool(op_type: str) -> Importing:
+def _pool(op_type: str) -> Importing:
     """The mean leaves out what is padded in both."""
 
     def build(op: Operator, to: Builder) -> None:
@@ -40,7 +40,7 @@ def pool(op_type: str) -> Importing:
     return build
 
 
-def l2_pool(op: Operator, to: Builder) -> None:
+def _l2_pool(op: Operator, to: Builder) -> None:
     """The root of the mean square."""
     window = _window(op, to)
     name = to.read(op.input(0), _ORDER)
@@ -48,7 +48,7 @@ def l2_pool(op: Operator, to: Builder) -> None:
     to.bind(op.outputs[0], activated(op, to, to.emit("Sqrt", [mean])), _ORDER)
 
 
-def local_response_normalization(op: Operator, to: Builder) -> None:
+def _local_response_normalization(op: Operator, to: Builder) -> None:
     """ONNX divides its alpha by the number of channels in a window."""
     if to.rank(op.input(0)) != len(_ORDER):
         raise Unsupported(f"reads {to.rank(op.input(0))} axes")
@@ -67,8 +67,8 @@ def local_response_normalization(op: Operator, to: Builder) -> None:
 
 
 OPERATORS: dict[str, Importing] = {
-    "AVERAGE_POOL_2D": pool("AveragePool"),
-    "L2_POOL_2D": l2_pool,
-    "LOCAL_RESPONSE_NORMALIZATION": local_response_normalization,
-    "MAX_POOL_2D": pool("MaxPool"),
+    "AVERAGE_POOL_2D": _pool("AveragePool"),
+    "L2_POOL_2D": _l2_pool,
+    "LOCAL_RESPONSE_NORMALIZATION": _local_response_normalization,
+    "MAX_POOL_2D": _pool("MaxPool"),
 }

@@ -12,7 +12,7 @@ from hasten.graph.tflite.refusal import Unsupported
 __all__ = ["OPERATORS"]
 
 
-def quantize(op: Operator, to: Builder) -> None:
+def _quantize(op: Operator, to: Builder) -> None:
     """A real value in integers, or integers with another scale: said by the output."""
     if not to.quantized(op.outputs[0]):
         raise Unsupported("writes integers without a scale")
@@ -20,7 +20,7 @@ def quantize(op: Operator, to: Builder) -> None:
     to.bind(op.outputs[0], to.read(op.input(0), perm), perm)
 
 
-def dequantize(op: Operator, to: Builder) -> None:
+def _dequantize(op: Operator, to: Builder) -> None:
     """The real value of integers; weights in float16 are widened when they are read."""
     data = op.input(0)
     if to.is_constant(data) and to.dtype(data) == FLOAT:
@@ -35,7 +35,7 @@ def dequantize(op: Operator, to: Builder) -> None:
     to.bind(op.outputs[0], name, perm)
 
 
-def cast(op: Operator, to: Builder) -> None:
+def _cast(op: Operator, to: Builder) -> None:
     """Between numbers: truncated towards zero."""
     data, out = op.input(0), op.outputs[0]
     if to.quantized(data) or to.quantized(out):
@@ -45,4 +45,4 @@ def cast(op: Operator, to: Builder) -> None:
     to.bind(out, to.emit("Cast", [to.read(data, perm)], to=kind), perm)
 
 
-OPERATORS: dict[str, Importing] = {"CAST": cast, "DEQUANTIZE": dequantize, "QUANTIZE": quantize}
+OPERATORS: dict[str, Importing] = {"CAST": _cast, "DEQUANTIZE": _dequantize, "QUANTIZE": _quantize}

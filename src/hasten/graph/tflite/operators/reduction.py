@@ -17,7 +17,7 @@ __all__ = ["OPERATORS"]
 _TRUTHS = {"ReduceMax": "ReduceSum", "ReduceMin": "ReduceProd", "ReduceProd": "ReduceProd"}
 
 
-def reduction(op_type: str) -> Importing:
+def _reduction(op_type: str) -> Importing:
     """The axes are a constant; an empty list of them leaves the value as it is."""
 
     def build(op: Operator, to: Builder) -> None:
@@ -33,9 +33,7 @@ def reduction(op_type: str) -> Importing:
         if truth:  # which ONNX reduces from opset 20 on; of nothing, any is false and all is true
             name, kind = to.emit("Cast", [name], to=_onnx(np.int32)), _TRUTHS[op_type]
         places = sorted(perm.index(axis) for axis in axes)
-        made = to.emit(
-            kind, [name, to.longs(*places)], keepdims=int(keep), noop_with_empty_axes=1
-        )
+        made = to.emit(kind, [name, to.longs(*places)], keepdims=int(keep), noop_with_empty_axes=1)
         if truth:
             made = to.emit("Cast", [made], to=_onnx(np.bool_))
         to.bind(out, made, perm if keep else layout.without(perm, axes))
@@ -58,7 +56,7 @@ def _global_mean(op: Operator, to: Builder, *, keep: bool) -> None:
     to.bind(out, to.emit("Flatten", [to.requantized(made, out)]))
 
 
-def arg(op_type: str) -> Importing:
+def _arg(op_type: str) -> Importing:
     """The first place where there are several."""
 
     def build(op: Operator, to: Builder) -> None:
@@ -82,7 +80,7 @@ def _onnx(dtype: type[np.generic] | np.dtype[np.generic]) -> int:
     return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
-def cumsum(op: Operator, to: Builder) -> None:
+def _cumsum(op: Operator, to: Builder) -> None:
     """Along one axis."""
     data = op.input(0)
     perm = to.perm(data)
@@ -96,7 +94,7 @@ def cumsum(op: Operator, to: Builder) -> None:
     to.bind(op.outputs[0], made, perm)
 
 
-def top_k(op: Operator, to: Builder) -> None:
+def _top_k(op: Operator, to: Builder) -> None:
     """Of the last axis, the largest first, and where they were."""
     data = op.input(0)
     count = to.ints(op.input(1), "k")
@@ -108,15 +106,15 @@ def top_k(op: Operator, to: Builder) -> None:
 
 
 OPERATORS: dict[str, Importing] = {
-    "ARG_MAX": arg("ArgMax"),
-    "ARG_MIN": arg("ArgMin"),
-    "CUMSUM": cumsum,
-    "MEAN": reduction("ReduceMean"),
-    "REDUCE_ALL": reduction("ReduceMin"),
-    "REDUCE_ANY": reduction("ReduceMax"),
-    "REDUCE_MAX": reduction("ReduceMax"),
-    "REDUCE_MIN": reduction("ReduceMin"),
-    "REDUCE_PROD": reduction("ReduceProd"),
-    "SUM": reduction("ReduceSum"),
-    "TOPK_V2": top_k,
+    "ARG_MAX": _arg("ArgMax"),
+    "ARG_MIN": _arg("ArgMin"),
+    "CUMSUM": _cumsum,
+    "MEAN": _reduction("ReduceMean"),
+    "REDUCE_ALL": _reduction("ReduceMin"),
+    "REDUCE_ANY": _reduction("ReduceMax"),
+    "REDUCE_MAX": _reduction("ReduceMax"),
+    "REDUCE_MIN": _reduction("ReduceMin"),
+    "REDUCE_PROD": _reduction("ReduceProd"),
+    "SUM": _reduction("ReduceSum"),
+    "TOPK_V2": _top_k,
 }

@@ -16,7 +16,7 @@ __all__ = ["OPERATORS"]
 _END = 2**31 - 1
 
 
-def slice_(op: Operator, to: Builder) -> None:
+def _slice(op: Operator, to: Builder) -> None:
     """From a place on, so many of each axis; -1 is all that are left."""
     data = op.input(0)
     perm = to.perm(data)
@@ -50,7 +50,7 @@ def _sliced(
     return to.emit("Slice", inputs)
 
 
-def strided_slice(op: Operator, to: Builder) -> None:
+def _strided_slice(op: Operator, to: Builder) -> None:
     """Python's indexing: masks say which numbers count, and which axes come and go."""
     data, out = op.input(0), op.outputs[0]
     rank = to.rank(data)
@@ -120,7 +120,7 @@ class _Indexing:
         return start, end, step
 
 
-def gather(op: Operator, to: Builder) -> None:
+def _gather(op: Operator, to: Builder) -> None:
     """Along one axis; with batches, the place within its own batch."""
     data, indices, out = op.input(0), op.input(1), op.outputs[0]
     rank = to.rank(data)
@@ -136,7 +136,7 @@ def gather(op: Operator, to: Builder) -> None:
     to.bind(out, to.emit("GatherND", [to.read(data), places], batch_dims=batches))
 
 
-def embedding_lookup(op: Operator, to: Builder) -> None:
+def _embedding_lookup(op: Operator, to: Builder) -> None:
     """Rows of a table."""
     made = to.emit("Gather", [to.read(op.input(1)), to.read(op.input(0))], axis=0)
     to.bind(op.outputs[0], made)
@@ -147,13 +147,13 @@ def _longs(to: Builder, index: int) -> str:
     return name if to.dtype(index) == np.int64 else to.emit("Cast", [name], to=7)
 
 
-def gather_nd(op: Operator, to: Builder) -> None:
+def _gather_nd(op: Operator, to: Builder) -> None:
     """Each row of the indices is a place."""
     made = to.emit("GatherND", [to.read(op.input(0)), _longs(to, op.input(1))])
     to.bind(op.outputs[0], made)
 
 
-def scatter_nd(op: Operator, to: Builder) -> None:
+def _scatter_nd(op: Operator, to: Builder) -> None:
     """Into zeros; what falls on one place is added up."""
     out = op.outputs[0]
     zeros = to.emit("Expand", [to.number(0, to.dtype(out)), sizes(to, op.input(2), "shape")])
@@ -161,7 +161,7 @@ def scatter_nd(op: Operator, to: Builder) -> None:
     to.bind(out, to.emit("ScatterND", inputs, reduction="add"))
 
 
-def reverse(op: Operator, to: Builder) -> None:
+def _reverse(op: Operator, to: Builder) -> None:
     """Back to front along axes."""
     data = op.input(0)
     perm = to.perm(data)
@@ -177,7 +177,7 @@ def reverse(op: Operator, to: Builder) -> None:
     to.bind(op.outputs[0], made, perm)
 
 
-def one_hot(op: Operator, to: Builder) -> None:
+def _one_hot(op: Operator, to: Builder) -> None:
     """On where the index is the place; ONNX would count a negative one from the end."""
     indices, out = op.input(0), op.outputs[0]
     depth = to.ints(op.input(1), "depth")
@@ -193,26 +193,26 @@ def one_hot(op: Operator, to: Builder) -> None:
     to.bind(out, to.emit("Where", [found, to.read(op.input(2)), to.read(op.input(3))]))
 
 
-def where(op: Operator, to: Builder) -> None:
+def _where(op: Operator, to: Builder) -> None:
     """The places of what is true, one a row."""
     found = to.emit("NonZero", [to.read(op.input(0))])
     to.bind(op.outputs[0], to.emit("Transpose", [found], perm=[1, 0]))
 
 
-def range_(op: Operator, to: Builder) -> None:
+def _range(op: Operator, to: Builder) -> None:
     """Numbers from a start to a limit."""
     to.bind(op.outputs[0], to.emit("Range", [to.read(index) for index in op.inputs[:3]]))
 
 
 OPERATORS: dict[str, Importing] = {
-    "EMBEDDING_LOOKUP": embedding_lookup,
-    "GATHER": gather,
-    "GATHER_ND": gather_nd,
-    "ONE_HOT": one_hot,
-    "RANGE": range_,
-    "REVERSE_V2": reverse,
-    "SCATTER_ND": scatter_nd,
-    "SLICE": slice_,
-    "STRIDED_SLICE": strided_slice,
-    "WHERE": where,
+    "EMBEDDING_LOOKUP": _embedding_lookup,
+    "GATHER": _gather,
+    "GATHER_ND": _gather_nd,
+    "ONE_HOT": _one_hot,
+    "RANGE": _range,
+    "REVERSE_V2": _reverse,
+    "SCATTER_ND": _scatter_nd,
+    "SLICE": _slice,
+    "STRIDED_SLICE": _strided_slice,
+    "WHERE": _where,
 }

@@ -23,7 +23,7 @@ def sizes(to: Builder, index: int, what: str) -> str:
     return name if to.dtype(index) == np.int64 else to.emit("Cast", [name], to=7)
 
 
-def reshape(op: Operator, to: Builder) -> None:
+def _reshape(op: Operator, to: Builder) -> None:
     """The shape is the second input, else an option."""
     if op.input(1) >= 0 and to.dtype(op.input(1)).kind in "iu":
         shape = sizes(to, op.input(1), "shape")
@@ -37,7 +37,7 @@ def reshape(op: Operator, to: Builder) -> None:
     to.bind(op.outputs[0], to.emit("Reshape", [to.read(op.input(0)), shape], allowzero=int(empty)))
 
 
-def squeeze(op: Operator, to: Builder) -> None:
+def _squeeze(op: Operator, to: Builder) -> None:
     """The axes are an option; all of size 1 where there are none."""
     data = op.input(0)
     rank = to.rank(data)
@@ -54,7 +54,7 @@ def squeeze(op: Operator, to: Builder) -> None:
     to.bind(op.outputs[0], made)
 
 
-def expand_dims(op: Operator, to: Builder) -> None:
+def _expand_dims(op: Operator, to: Builder) -> None:
     """One axis more, of size 1."""
     (axis, *_) = to.ints(op.input(1), "axis") or [0]
     rank = to.rank(op.input(0)) + 1
@@ -62,7 +62,7 @@ def expand_dims(op: Operator, to: Builder) -> None:
     to.bind(op.outputs[0], made)
 
 
-def transpose(op: Operator, to: Builder) -> None:
+def _transpose(op: Operator, to: Builder) -> None:
     """Axes get other names; elements move when somebody needs them in order."""
     data, out = op.input(0), op.outputs[0]
     perm = to.perm(data)
@@ -72,7 +72,7 @@ def transpose(op: Operator, to: Builder) -> None:
     to.bind(out, to.read(data, perm), tuple(order.index(axis) for axis in perm))
 
 
-def concatenation(op: Operator, to: Builder) -> None:
+def _concatenation(op: Operator, to: Builder) -> None:
     """Along one axis, in the order that the first computed operand has."""
     out = op.outputs[0]
     computed = [index for index in op.inputs if not to.is_constant(index)]
@@ -84,7 +84,7 @@ def concatenation(op: Operator, to: Builder) -> None:
     to.bind(out, activated(op, to, made), perm)
 
 
-def pack(op: Operator, to: Builder) -> None:
+def _pack(op: Operator, to: Builder) -> None:
     """Joined along an axis that none of them has."""
     out = op.outputs[0]
     axis = to.axis(op.option("Axis"), to.rank(out))
@@ -92,7 +92,7 @@ def pack(op: Operator, to: Builder) -> None:
     to.bind(out, to.emit("Concat", parts, axis=axis))
 
 
-def unpack(op: Operator, to: Builder) -> None:
+def _unpack(op: Operator, to: Builder) -> None:
     """Each index of an axis as a tensor of its own."""
     data = op.input(0)
     axis = to.axis(op.option("Axis"), to.rank(data))
@@ -101,7 +101,7 @@ def unpack(op: Operator, to: Builder) -> None:
         to.bind(out, to.emit("Squeeze", [part, to.longs(axis)]))
 
 
-def split(op: Operator, to: Builder) -> None:
+def _import_split(op: Operator, to: Builder) -> None:
     """In parts of one size; the axis comes first."""
     data = op.input(1)
     perm = to.perm(data)
@@ -113,7 +113,7 @@ def split(op: Operator, to: Builder) -> None:
     _bind_parts(op, to, data, axis, [each] * len(op.outputs))
 
 
-def split_v(op: Operator, to: Builder) -> None:
+def _split_v(op: Operator, to: Builder) -> None:
     """In parts of given sizes; one of them may be what is left."""
     data = op.input(0)
     (axis, *_) = to.ints(op.input(2), "axis") or [0]
@@ -138,57 +138,57 @@ def _split(to: Builder, name: str, axis: int, parts: list[int]) -> list[str]:
     return to.emit("Split", [name, to.longs(*parts)], len(parts), axis=axis)
 
 
-def tile(op: Operator, to: Builder) -> None:
+def _tile(op: Operator, to: Builder) -> None:
     """Repeated along each axis."""
     made = to.emit("Tile", [to.read(op.input(0)), sizes(to, op.input(1), "repeats")])
     to.bind(op.outputs[0], made)
 
 
-def broadcast_to(op: Operator, to: Builder) -> None:
+def _broadcast_to(op: Operator, to: Builder) -> None:
     """Stretched to a shape."""
     made = to.emit("Expand", [to.read(op.input(0)), sizes(to, op.input(1), "shape")])
     to.bind(op.outputs[0], made)
 
 
-def fill(op: Operator, to: Builder) -> None:
+def _fill(op: Operator, to: Builder) -> None:
     """One value in a shape."""
     made = to.emit("Expand", [to.read(op.input(1)), sizes(to, op.input(0), "shape")])
     to.bind(op.outputs[0], made)
 
 
-def zeros_like(op: Operator, to: Builder) -> None:
+def _zeros_like(op: Operator, to: Builder) -> None:
     """Zeros in the shape of another tensor."""
     shape = to.emit("Shape", [to.read(op.input(0))])
     to.bind(op.outputs[0], to.emit("Expand", [to.number(0, to.dtype(op.outputs[0])), shape]))
 
 
-def shape(op: Operator, to: Builder) -> None:
+def _shape(op: Operator, to: Builder) -> None:
     """The sizes of all axes."""
     found = to.emit("Shape", [to.read(op.input(0))])
     kind = helper.np_dtype_to_tensor_dtype(to.dtype(op.outputs[0]))
     to.bind(op.outputs[0], found if kind == 7 else to.emit("Cast", [found], to=kind))
 
 
-def rank(op: Operator, to: Builder) -> None:
+def _rank(op: Operator, to: Builder) -> None:
     """The number of axes, which is known now."""
     found = np.asarray(to.rank(op.input(0)), to.dtype(op.outputs[0]))
     to.bind(op.outputs[0], to.emit("Identity", [to.constant(found)]))
 
 
 OPERATORS: dict[str, Importing] = {
-    "BROADCAST_TO": broadcast_to,
-    "CONCATENATION": concatenation,
-    "EXPAND_DIMS": expand_dims,
-    "FILL": fill,
-    "PACK": pack,
-    "RANK": rank,
-    "RESHAPE": reshape,
-    "SHAPE": shape,
-    "SPLIT": split,
-    "SPLIT_V": split_v,
-    "SQUEEZE": squeeze,
-    "TILE": tile,
-    "TRANSPOSE": transpose,
-    "UNPACK": unpack,
-    "ZEROS_LIKE": zeros_like,
+    "BROADCAST_TO": _broadcast_to,
+    "CONCATENATION": _concatenation,
+    "EXPAND_DIMS": _expand_dims,
+    "FILL": _fill,
+    "PACK": _pack,
+    "RANK": _rank,
+    "RESHAPE": _reshape,
+    "SHAPE": _shape,
+    "SPLIT": _import_split,
+    "SPLIT_V": _split_v,
+    "SQUEEZE": _squeeze,
+    "TILE": _tile,
+    "TRANSPOSE": _transpose,
+    "UNPACK": _unpack,
+    "ZEROS_LIKE": _zeros_like,
 }
