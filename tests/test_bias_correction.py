@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from hasten.compress import Context, StaticInt8, apply_step
 from hasten.compress.bias_correction import correct_biases, correctable_inputs
 from hasten.compress.channel_mean import ChannelMean
-from hasten.compress.weight_int8 import quantize_weight
+from hasten.compress.weight_int8 import Weights, quantize_weight
 from hasten.data import Samples
 from hasten.graph import Model, model_from_proto
 from onnx_models import model, run, value
@@ -80,14 +80,14 @@ NETS = {
 every_net = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 
 
-def with_rounded_weights(net: Model, *, axis: int) -> Model:
+def with_rounded_weights(net: Model, *, axis: int, weights: Weights = "w8") -> Model:
     """The weights of ``net`` as int8 holds them; everything else in float."""
     graph = onnx.ModelProto()
     graph.CopyFrom(net.graph)
     for held in graph.graph.initializer:
         if held.name == "w":
             weight = numpy_helper.to_array(held)
-            levels, scale = quantize_weight(weight, axis)
+            levels, scale = quantize_weight(weight, axis, weights)
             shape = [1] * weight.ndim
             shape[axis] = -1
             rounded = (levels * scale.reshape(shape)).astype(np.float32)
@@ -108,8 +108,10 @@ def channel_shift(want: np.ndarray, got: np.ndarray) -> float:
     return float(np.abs((got - want).mean(axis=axes)).max())
 
 
-def corrected(net: Model, known: dict[str, np.ndarray] | None = None) -> Model:
-    found = correct_biases(net.graph, means(net) if known is None else known)
+def corrected(
+    net: Model, known: dict[str, np.ndarray] | None = None, weights: Weights = "w8"
+) -> Model:
+    found = correct_biases(net.graph, means(net) if known is None else known, weights)
     return model_from_proto(found, "corrected")
 
 
@@ -117,13 +119,18 @@ def constants(net: Model) -> dict[str, np.ndarray]:
     return {held.name: numpy_helper.to_array(held) for held in net.graph.graph.initializer}
 
 
+@pytest.mark.parametrize("weights", ["w8", "w7"])
 @every_net
-def test_rounded_weights_shift_no_channel_once_the_bias_is_corrected(net: Model) -> None:
+def test_rounded_weights_shift_no_channel_once_the_bias_is_corrected(
+    net: Model, weights: Weights
+) -> None:
     feed = {"x": images()}
     axis = 1 if net is NETS["gemm"] else 0
     want = run(net, feed)["y"]
-    plain = channel_shift(want, run(with_rounded_weights(net, axis=axis), feed)["y"])
-    after = with_rounded_weights(corrected(net), axis=axis)
+    plain = channel_shift(
+        want, run(with_rounded_weights(net, axis=axis, weights=weights), feed)["y"]
+    )
+    after = with_rounded_weights(corrected(net, weights=weights), axis=axis, weights=weights)
     assert channel_shift(want, run(after, feed)["y"]) < plain / 5
 
 
@@ -136,7 +143,7 @@ def test_an_int8_model_has_means_closer_to_float_with_correction(
     shifts = {}
     for bias in ("plain", "corrected"):
         place = Context(tmp_path, Samples(feed))
-        found = apply_step(net, StaticInt8("u8", "minmax", bias), place)
+        found = apply_step(net, StaticInt8("u8", bias=bias), place)
         shifts[bias] = channel_shift(want, run(found, feed)["y"])
     assert shifts["corrected"] < shifts["plain"]
 

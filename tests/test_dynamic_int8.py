@@ -85,7 +85,7 @@ def test_matrix_products_have_a_scale_for_each_column(tmp_path: Path) -> None:
 
 def test_the_record_names_the_step(tmp_path: Path) -> None:
     found = apply_step(mlp(), DynamicInt8(), Context(tmp_path))
-    assert found.steps == (AppliedStep("dynamic_int8"),)
+    assert found.steps == (AppliedStep("dynamic_int8", {"weights": "w8"}),)
 
 
 def test_signature_and_given_model_stay_as_they_were(tmp_path: Path) -> None:
@@ -113,6 +113,17 @@ def test_the_log_of_the_application_is_left_as_it_was(tmp_path: Path) -> None:
     assert (root.level, list(root.handlers)) == before
 
 
+def test_weights_of_7_bits_leave_one_unused(tmp_path: Path) -> None:
+    found = apply_step(mlp(), DynamicInt8("w7"), Context(tmp_path))
+    weights = [
+        numpy_helper.to_array(held)
+        for held in found.graph.graph.initializer
+        if held.data_type == onnx.TensorProto.INT8 and len(held.dims) > 1
+    ]
+    assert weights
+    assert max(np.abs(one.astype(int)).max() for one in weights) == 64
+
+
 def test_a_weight_that_two_nodes_share_is_quantized_once(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["h"], name="first"),
@@ -120,7 +131,7 @@ def test_a_weight_that_two_nodes_share_is_quantized_once(tmp_path: Path) -> None
     ]
     proto = model(nodes, [value("x", ["n", 64])], [value("y", ["n", 64])], [weight("w", 64, 64)])
     plain = model_from_proto(proto, "shared")
-    found = apply_step(plain, DynamicInt8(), Context(tmp_path))
+    found = apply_step(plain, DynamicInt8("w7"), Context(tmp_path))
     kinds = [tensor.data_type for tensor in found.graph.graph.initializer if len(tensor.dims) == 2]
     assert kinds == [onnx.TensorProto.INT8]
     want, got = run(plain, feed(plain))["y"], run(found, feed(plain))["y"]

@@ -239,8 +239,8 @@ def test_a_race_without_time_says_so(track: Track) -> None:
 
 
 def test_other_calibrators_get_their_turn_when_the_first_loses_a_little(track: Track) -> None:
-    lossy = track.contestant((StaticInt8("u8", "minmax"),), cost_ns=COST_NS // 4, loses=1)
-    better = track.contestant((StaticInt8("u8", "mse"),), cost_ns=COST_NS // 4)
+    lossy = track.contestant((StaticInt8("u8", "w8", "minmax"),), cost_ns=COST_NS // 4, loses=1)
+    better = track.contestant((StaticInt8("u8", "w8", "mse"),), cost_ns=COST_NS // 4)
     field = [lossy]
 
     def alternates(dropped: Contestant) -> list[Contestant]:

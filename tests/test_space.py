@@ -5,7 +5,7 @@ import pytest
 from hasten.compress import DynamicInt8, FoldInput, StaticInt8, WeightInt8
 from hasten.errors import OptionError
 from hasten.runtimes import Execution, Probe
-from hasten.tune.space import Space, check_threads, default_runtimes, step_chains
+from hasten.tune.space import Space, check_threads, default_runtimes, step_chains, with_weights
 
 PROBES = {"one": Probe(available=True, hints=("f32", "bf16"))}
 
@@ -42,6 +42,24 @@ def test_every_step_follows_the_fold_where_there_is_one() -> None:
     plain, fold, *others = step_chains(foldable=True)
     assert (plain, fold) == ((), (FoldInput(),))
     assert all(chain[0] == FoldInput() and len(chain) == 2 for chain in others)
+
+
+def test_weights_of_7_bits_come_first_where_those_of_8_saturate() -> None:
+    steps = [chain[-1] for chain in step_chains(foldable=False, saturating=True) if chain]
+    for kind, count in ((StaticInt8, 8), (DynamicInt8, 1)):
+        widths = [step.weights for step in steps if isinstance(step, kind)]
+        assert widths == ["w7"] * count + ["w8"] * count
+
+
+def test_weights_use_all_8_bits_where_nothing_saturates() -> None:
+    steps = [chain[-1] for chain in step_chains(foldable=False) if chain]
+    assert {step.weights for step in steps if isinstance(step, StaticInt8 | DynamicInt8)} == {"w8"}
+
+
+def test_the_width_of_weights_is_changed_and_nothing_else() -> None:
+    chain = (FoldInput(), StaticInt8("s8", "w8", "mse"))
+    assert with_weights(chain, "w7") == (FoldInput(), StaticInt8("s8", "w7", "mse"))
+    assert with_weights((WeightInt8(),), "w7") == (WeightInt8(),)
 
 
 def test_all_kinds_of_steps_are_tried() -> None:

@@ -129,7 +129,7 @@ def test_ranges_of_the_calibrator_are_the_scales_of_the_graph(
     calibrator: Calibrator, activations: Activations, tmp_path: Path
 ) -> None:
     place = context(tmp_path)
-    held = constants(apply_step(net(), StaticInt8(activations, calibrator), place))
+    held = constants(apply_step(net(), StaticInt8(activations, calibrator=calibrator), place))
     seen = observe(net(), place).histograms
     # A Flatten shares the scale of its input.
     for name in seen.keys() - {"flat"}:
@@ -155,6 +155,39 @@ def test_weights_have_a_scale_for_each_channel_of_output(tmp_path: Path) -> None
         assert not held[f"{name}_zero_point"].any()
 
 
+def test_weights_of_7_bits_leave_one_unused(tmp_path: Path) -> None:
+    held = constants(apply_step(net(), StaticInt8(weights="w7"), context(tmp_path)))
+    for name, axes in {"w1": (1, 2, 3), "w2": (1, 2, 3), "w3": (1,)}.items():
+        peak = np.abs(constants(net())[name]).max(axis=axes)
+        np.testing.assert_allclose(held[f"{name}_scale"], peak / 64, rtol=1e-5)
+        assert np.abs(held[f"{name}_quantized"].astype(int)).max() == 64
+
+
+def test_the_width_of_weights_leaves_activations_alone(tmp_path: Path) -> None:
+    place = context(tmp_path)
+    wide, narrow = (
+        constants(apply_step(net(), StaticInt8(weights=width), place)) for width in ("w8", "w7")
+    )
+    for name in ("x", "r1", "c2", "r2", "y"):
+        assert narrow[f"{name}_scale"] == wide[f"{name}_scale"]
+
+
+@every_dtype
+@every_runtime
+def test_weights_of_7_bits_saturate_on_no_processor(
+    runtime: str, activations: Activations, tmp_path: Path
+) -> None:
+    """Largest weights times largest activations: what an addition in 16 bits cannot hold."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")]
+    ones = numpy_helper.from_array(np.ones((32, 64, 1, 1), np.float32), "w")
+    inputs, outputs = [value("x", ["n", 64, 8, 8])], [value("y", ["n", 32, 8, 8])]
+    plain = model_from_proto(model(nodes, inputs, outputs, [ones]), "full")
+    feed = np.ones((4, 64, 8, 8), np.float32)
+    found = apply_step(plain, StaticInt8(activations, "w7"), context(tmp_path, feed))
+    got = answers(found, {"x": feed[:1]}, runtime, tmp_path)["y"]
+    np.testing.assert_allclose(got, 64, rtol=0.02)
+
+
 def test_relu_and_clip_leave_the_graph_their_range_does_the_same(tmp_path: Path) -> None:
     found = apply_step(net(), StaticInt8(), context(tmp_path))
     assert not {"Relu", "Clip"} & {node.op_type for node in found.graph.graph.node}
@@ -174,7 +207,7 @@ def test_a_clip_whose_bounds_leave_zero_out_stays(
     weights += [scalar("low", bounds[0]), scalar("high", bounds[1])]
     inputs, outputs = [value("x", ["n", 3, _SIDE, _SIDE])], [value("y", ["n", 4, _SIDE, _SIDE])]
     plain = model_from_proto(model(nodes, inputs, outputs, weights), "bounded")
-    found = apply_step(plain, StaticInt8(activations), context(tmp_path))
+    found = apply_step(plain, StaticInt8(activations, "w7"), context(tmp_path))
     want, got = run(plain, {"x": images()})["y"], run(found, {"x": images()})["y"]
     assert sqnr_db(want, got) > 25
 
@@ -192,15 +225,14 @@ def test_an_output_that_a_relu_reads_keeps_its_negative_values(
     outputs = [value(name, ["n", None, _SIDE, _SIDE]) for name in ("y", "c")]
     proto = model(nodes, [value("x", ["n", 3, _SIDE, _SIDE])], outputs, weights)
     plain = model_from_proto(proto, "two outputs")
-    found = apply_step(plain, StaticInt8(activations), context(tmp_path))
+    found = apply_step(plain, StaticInt8(activations, "w7"), context(tmp_path))
     want, got = run(plain, {"x": images()}), run(found, {"x": images()})
     assert sqnr_db(want["c"], got["c"]) > 25
 
 
 def test_the_same_samples_give_the_same_bytes(tmp_path: Path) -> None:
-    first, second = (
-        apply_step(net(), StaticInt8("u8", "entropy"), context(tmp_path)).payload for _ in range(2)
-    )
+    config = StaticInt8(calibrator="entropy")
+    first, second = (apply_step(net(), config, context(tmp_path)).payload for _ in range(2))
     assert first == second
 
 
@@ -215,13 +247,13 @@ def test_a_graph_of_an_older_opset_is_lifted(tmp_path: Path) -> None:
     proto = net().graph
     proto.opset_import[0].version = 11
     old = model_from_proto(proto, "old")
-    found = apply_step(old, StaticInt8(), context(tmp_path))
+    found = apply_step(old, StaticInt8(weights="w7"), context(tmp_path))
     assert [opset.version for opset in found.graph.opset_import if not opset.domain] == [13]
     want, got = run(old, {"x": images()})["y"], run(found, {"x": images()})["y"]
     assert sqnr_db(want, got) > 20
 
 
-# What comes out of it
+# What comes out of it, with weights that saturate on no processor
 
 
 @every_dtype
@@ -231,7 +263,7 @@ def test_outputs_stay_close_to_those_in_float(
     calibrator: Calibrator, runtime: str, activations: Activations, tmp_path: Path
 ) -> None:
     feed = {"x": images(16, seed=7)}
-    found = apply_step(net(), StaticInt8(activations, calibrator), context(tmp_path))
+    found = apply_step(net(), StaticInt8(activations, "w7", calibrator), context(tmp_path))
     want, got = run(net(), feed)["y"], answers(found, feed, runtime, tmp_path)["y"]
     assert sqnr_db(want, got) > 20
 
@@ -240,7 +272,7 @@ def test_outputs_stay_close_to_those_in_float(
 def test_unsigned_and_signed_activations_hold_the_same_values(runtime: str, tmp_path: Path) -> None:
     place, feed = context(tmp_path), {"x": images(16, seed=7)}
     kinds: tuple[Activations, ...] = ("u8", "s8")
-    found = {kind: apply_step(net(), StaticInt8(kind), place) for kind in kinds}
+    found = {kind: apply_step(net(), StaticInt8(kind, "w7"), place) for kind in kinds}
     outputs = [answers(one, feed, runtime, tmp_path)["y"] for one in found.values()]
     step = constants(found["u8"])["y_scale"]
     assert np.abs(outputs[0] - outputs[1]).max() <= step * 1.001
@@ -249,7 +281,7 @@ def test_unsigned_and_signed_activations_hold_the_same_values(runtime: str, tmp_
 @every_dtype
 def test_onnxruntime_and_openvino_agree(activations: Activations, tmp_path: Path) -> None:
     feed = {"x": images(16, seed=7)}
-    found = apply_step(net(), StaticInt8(activations), context(tmp_path))
+    found = apply_step(net(), StaticInt8(activations, "w7"), context(tmp_path))
     ours, theirs = (
         answers(found, feed, name, tmp_path)["y"] for name in ("onnxruntime", "openvino")
     )
@@ -364,7 +396,7 @@ def test_observing_a_model_again_costs_nothing(tmp_path: Path) -> None:
     place = context(tmp_path, progress=stages)
     calibrators: tuple[Calibrator, ...] = ("minmax", "mse")
     for calibrator in calibrators:
-        apply_step(net(), StaticInt8("u8", calibrator), place)
+        apply_step(net(), StaticInt8("u8", calibrator=calibrator), place)
     assert stages.done == {"calibrating": [32]}
 
 

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from onnx import helper, numpy_helper
 
 from hasten.compress import Context, StaticInt8, WeightInt8, apply_step
-from hasten.compress.weight_int8 import quantize_weight
+from hasten.compress.weight_int8 import Weights, quantize_weight
 from hasten.data import Samples
 from hasten.errors import RefusedError
 from hasten.graph import AppliedStep, Model, model_from_proto
@@ -74,23 +74,37 @@ weights = st.integers(1, 3).flatmap(
 )
 
 
-@given(case=weights)
-def test_a_weight_moves_by_at_most_half_of_its_scale(case: tuple[np.ndarray, int]) -> None:
+widths = st.sampled_from(["w8", "w7"])
+
+
+@given(case=weights, width=widths)
+def test_a_weight_moves_by_at_most_half_of_its_scale(
+    case: tuple[np.ndarray, int], width: Weights
+) -> None:
     array, axis = case
-    quantized, scale = quantize_weight(array, axis)
+    quantized, scale = quantize_weight(array, axis, width)
     shape = [-1 if at == axis else 1 for at in range(array.ndim)]
     steps = scale.astype(np.float64).reshape(shape)
     assert scale.shape == (array.shape[axis],)
     assert np.all(np.abs(quantized * steps - array) <= steps * (0.5 + 1e-4))
 
 
-@given(case=weights)
-def test_the_zero_point_is_zero_and_both_ends_are_used_alike(case: tuple[np.ndarray, int]) -> None:
+@given(case=weights, width=widths)
+def test_the_zero_point_is_zero_and_both_ends_are_used_alike(
+    case: tuple[np.ndarray, int], width: Weights
+) -> None:
     array, axis = case
-    quantized, _ = quantize_weight(array, axis)
-    mirrored, _ = quantize_weight(-array, axis)
+    quantized, _ = quantize_weight(array, axis, width)
+    mirrored, _ = quantize_weight(-array, axis, width)
     np.testing.assert_array_equal(mirrored, -quantized)
     assert np.all(quantized[array == 0] == 0)
+
+
+@pytest.mark.parametrize(("width", "highest"), [("w8", 127), ("w7", 64)])
+def test_the_largest_weight_of_a_channel_is_the_largest_level(width: Weights, highest: int) -> None:
+    array = np.random.default_rng(0).normal(size=(8, 40)).astype(np.float32)
+    quantized, _ = quantize_weight(array, 0, width)
+    assert np.all(np.abs(quantized.astype(int)).max(axis=1) == highest)
 
 
 @pytest.mark.parametrize(

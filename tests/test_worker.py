@@ -18,7 +18,7 @@ from hasten.graph import Signature, TensorSpec, TorchSource, model_from_proto
 from hasten.measure.process import Worker
 from hasten.runtimes import Execution, Lowered
 from onnx_models import linear, model, run, value
-from workers import LIMIT_S, lowered, open_null, saved_samples
+from workers import LIMIT_S, lowered, null_model, open_null, saved_samples
 
 SIGNATURE = Signature((TensorSpec("x", "float32", (None, 4)),), (TensorSpec("y", "float32", ()),))
 
@@ -236,6 +236,34 @@ def test_an_error_that_is_a_bug_comes_back_in_one_line(tmp_path: Path) -> None:
             RuntimeFailureError, match=r"^the worker process failed: FileExistsError: .*out'$"
         ):
             worker.predict(tmp_path / "samples", tmp_path / "out", 1, LIMIT_S)
+
+
+def begin_null(worker: Worker, folder: Path, **behaviour: object) -> None:
+    candidate = lowered("null", null_model(**behaviour), folder)
+    worker.begin_open("null", candidate, Execution(), saved_samples(folder / "samples"))
+
+
+def test_a_worker_opens_while_another_is_still_compiling(tmp_path: Path) -> None:
+    with Worker(tmp_path) as stuck, Worker(tmp_path) as free:
+        begin_null(stuck, tmp_path, fail="hang_compile")
+        begin_null(free, tmp_path, cost_ns=1_000_000)
+        assert free.opened(LIMIT_S).open_ns > 1_000_000
+        assert len(free.measure(2, 0, LIMIT_S).runs_ns) == 2
+        with pytest.raises(RuntimeFailureError, match=r"^hung while compiling: no answer"):
+            stuck.opened(0.1)
+
+
+def test_a_worker_that_has_died_says_so_once_it_is_waited_for(tmp_path: Path) -> None:
+    worker, pid = pid_of(lambda: Worker(tmp_path))
+    with worker:
+        os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: state_of(pid) in {"", "Z"})
+        begin_null(worker, tmp_path)
+        with pytest.raises(RuntimeFailureError, match=r"^crashed while compiling: SIGKILL"):
+            worker.opened(LIMIT_S)
+        begin_null(worker, tmp_path)
+        with pytest.raises(RuntimeFailureError, match=r"the worker process is gone"):
+            worker.opened(LIMIT_S)
 
 
 def test_measuring_before_opening_is_a_failure(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@
     ├── RefusedError        a step or runtime does not take this model (listed, the race goes on)
     └── RuntimeFailureError a runtime failed, crashed or hung          (listed, the race goes on)
 
-A message says what was expected, what was got, where, and what to do about it.
+A message says what was expected, what was got, where, and what to do about it. ``one_line`` says
+what went wrong in code that is not ours.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = [
     "OutputError",
     "RefusedError",
     "RuntimeFailureError",
+    "one_line",
 ]
 
 
@@ -95,3 +97,19 @@ class RefusedError(HastenError):
 
 class RuntimeFailureError(HastenError):
     """A runtime failed, crashed or hung while compiling or running a model."""
+
+
+def one_line(error: BaseException, *, lines: int | None = None, limit: int = 300) -> str:
+    r"""Return the type and the message of an exception as one line of at most ``limit`` characters.
+
+    Of the message's lines that are not blank only the first ``lines`` are taken, if given.
+
+    >>> one_line(ValueError("first\n  second"))
+    'ValueError: first second'
+    >>> one_line(ValueError("\nfirst\nsecond"), lines=1), one_line(KeyError())
+    ('ValueError: first', 'KeyError')
+    """
+    written = [line for line in str(error).splitlines() if line.strip()][:lines]
+    words = " ".join(" ".join(written).split())
+    text = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from hasten.api import Data
 from hasten.api import optimize as optimize_model
+from hasten.cli.options import Flag
 from hasten.cli.output import print_manifest
 from hasten.cli.progress import shown
 from hasten.demo.build import HELD_OUT, PREPROCESSING, TRAINING, build_demo
@@ -28,8 +26,8 @@ def demo(
     *,
     out: Path = Path("lite0.hasten"),
     seed: int = 0,
-    force: Annotated[bool, Parameter(negative=())] = False,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    force: Flag = False,
+    json: Flag = False,
 ) -> int:
     """Find defects in photographs of solar cells, as fast as this machine can.
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from hasten.api import Data
 from hasten.api import optimize as optimize_model
-from hasten.cli.options import inputs_of, megabytes, seconds
+from hasten.cli.options import Flag, Repeated, inputs_of, megabytes, seconds
 from hasten.cli.output import print_manifest
 from hasten.cli.progress import shown
 from hasten.tune.budget import Budget
@@ -26,19 +24,19 @@ def optimize(
     calibration: str | None = None,
     calibration_samples: int | None = None,
     preprocess: str | None = None,
-    input: Annotated[list[str] | None, Parameter(negative=())] = None,  # noqa: A002
+    input: Repeated = None,  # noqa: A002
     metric: str | None = None,
     max_drop: float = 0.01,
     latency_ms: float | None = None,
     size_mb: float | None = None,
     memory_mb: float | None = None,
     target: Literal["latency", "throughput"] = "latency",
-    runtime: Annotated[list[str] | None, Parameter(negative=())] = None,
+    runtime: Repeated = None,
     threads: int | None = None,
     time: str = "5m",
     seed: int = 0,
-    force: Annotated[bool, Parameter(negative=())] = False,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    force: Flag = False,
+    json: Flag = False,
 ) -> int:
     """Turn a model and its data into the fastest version that keeps its accuracy.
 

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from hasten.errors import OptionError
 from hasten.graph import InputSpec, parse_input
+from hasten.tune.subject import Wanted
 
-__all__ = ["inputs_of", "megabytes", "rounds_of", "seconds"]
+__all__ = ["Flag", "Repeated", "Timing", "inputs_of", "megabytes", "seconds"]
+
+#: On where it is given; there is no flag that turns it off.
+Flag = Annotated[bool, Parameter(negative=())]
+#: May be given more than once.
+Repeated = Annotated[list[str] | None, Parameter(negative=())]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _TIME = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
@@ -35,13 +45,48 @@ def megabytes(size: float | None, flag: str) -> int | None:
     return max(1, int(size * 1e6))
 
 
-def rounds_of(count: int) -> int:
-    """Return the count; raises OptionError for less than one."""
-    if count < 1:
-        raise OptionError(expected="1 or more", got=str(count), where="--rounds")
-    return count
-
-
 def inputs_of(texts: list[str] | None) -> list[InputSpec]:
     """Read each ``--input name=dtype[dim,...]``."""
     return [parse_input(text) for text in texts or []]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Timing:
+    """How ``bench`` and ``compare`` time, as flags of the verb.
+
+    Parameters
+    ----------
+    data
+        Samples to feed with; random ones by default.
+    preprocess
+        How pixels become a model's input: size=224x224,mean=0.5,std=0.5.
+    input
+        An input of a PyTorch model: name=float32[batch,3,224,224]. Repeat for each.
+    runtime
+        The runtime, where a model does not name one.
+    threads
+        Use exactly so many threads.
+    rounds
+        How many rounds.
+    seed
+        Decides orders and random samples.
+    json
+        Print one JSON document.
+    """
+
+    data: str | None = None
+    preprocess: str | None = None
+    input: Repeated = None
+    runtime: str | None = None
+    threads: int | None = None
+    rounds: int = 30
+    seed: int = 0
+    json: Flag = False
+
+    def wanted(self) -> Wanted:
+        """Return how subjects are to be run; raises OptionError for what cannot be."""
+        if self.rounds < 1:
+            raise OptionError(expected="1 or more", got=str(self.rounds), where="--rounds")
+        inputs = tuple(inputs_of(self.input))
+        return Wanted(self.runtime, self.threads, self.data, self.preprocess, inputs, self.seed)

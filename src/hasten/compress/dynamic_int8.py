@@ -11,8 +11,8 @@ from hasten.compress.step import (
     quiet_quantizer,
     refuse_control_flow,
 )
-from hasten.errors import RefusedError
-from hasten.runtimes.vendor import one_line
+from hasten.compress.weight_int8 import Weights
+from hasten.errors import RefusedError, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,12 @@ __all__ = ["DynamicInt8", "apply"]
 
 
 class DynamicInt8(StepConfig, frozen=True, tag="dynamic_int8"):
-    """Weights S8, per channel for matrix products; activations U8 with ranges found in each run."""
+    """Weights S8, per channel for matrix products; activations U8 with ranges found in each run.
+
+    ``w7`` keeps the weights within 7 bits, for processors on which products of 8 bits saturate.
+    """
+
+    weights: Weights = "w8"
 
 
 def apply(model: Model, config: DynamicInt8, context: Context) -> Model:
@@ -33,7 +38,7 @@ def apply(model: Model, config: DynamicInt8, context: Context) -> Model:
     refuse_control_flow(model, "dynamic int8")
     target = context.scratch / f"dynamic-{model.digest[:16]}.onnx"
     try:
-        quantized = _quantized(model.graph, target)
+        quantized = _quantized(model.graph, target, config.weights)
     except Exception as error:
         raise RefusedError(f"the dynamic quantizer failed: {one_line(error)}") from error
     finally:
@@ -43,7 +48,7 @@ def apply(model: Model, config: DynamicInt8, context: Context) -> Model:
     return model.evolve(quantized, model.signature, applied(config))
 
 
-def _quantized(graph: onnx.ModelProto, target: Path) -> onnx.ModelProto:
+def _quantized(graph: onnx.ModelProto, target: Path, weights: Weights) -> onnx.ModelProto:
     """ONNX Runtime's dynamic quantizer, which hands over its result as a file."""
     import onnx
 
@@ -52,5 +57,11 @@ def _quantized(graph: onnx.ModelProto, target: Path) -> onnx.ModelProto:
     with quiet_quantizer():
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        quantize_dynamic(source, target, per_channel=True, weight_type=QuantType.QInt8)
+        quantize_dynamic(
+            source,
+            target,
+            per_channel=True,
+            reduce_range=weights == "w7",
+            weight_type=QuantType.QInt8,
+        )
     return onnx.load(target)

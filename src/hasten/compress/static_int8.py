@@ -25,10 +25,10 @@ from hasten.compress.step import (
     quiet_quantizer,
     refuse_control_flow,
 )
-from hasten.errors import DataError, RefusedError
+from hasten.compress.weight_int8 import Weights
+from hasten.errors import DataError, RefusedError, one_line
 from hasten.graph import Signature, TensorSpec
 from hasten.runtimes import Arrays, Execution, Session, get_runtime
-from hasten.runtimes.vendor import one_line
 
 if TYPE_CHECKING:
     import onnx
@@ -52,10 +52,12 @@ _RECTIFIERS = frozenset({"Relu", "Clip"})
 class StaticInt8(StepConfig, frozen=True, tag="static_int8"):
     """Weights S8 per channel; activations ``u8`` or ``s8`` per tensor, asymmetric.
 
-    Which of the two is faster is the runtime's affair, and can be a factor of two.
+    Which of the two is faster is the runtime's affair, and can be a factor of two. ``w7`` keeps
+    the weights within 7 bits, for processors on which products of 8 bits saturate.
     """
 
     activations: Literal["u8", "s8"] = "u8"
+    weights: Weights = "w8"
     calibrator: Calibrator = "minmax"
     bias: Literal["corrected", "plain"] = "corrected"
 
@@ -76,9 +78,10 @@ def apply(model: Model, config: StaticInt8, context: Context) -> Model:
             ranges.setdefault(name, ranges[output])
     graph = model.graph
     if config.bias == "corrected":
-        graph = correct_biases(graph, {name: mean.value for name, mean in seen.means.items()})
+        means = {name: mean.value for name, mean in seen.means.items()}
+        graph = correct_biases(graph, means, config.weights)
     try:
-        graph = _write_qdq(graph, ranges, config.activations)
+        graph = _write_qdq(graph, ranges, config)
     except Exception as error:
         raise RefusedError(f"the QDQ writer failed: {one_line(error)}") from error
     return model.evolve(graph, model.signature, applied(config))
@@ -271,13 +274,14 @@ def _folded_ranges(model: Model, context: Context) -> dict[str, Range]:
 
 
 def _write_qdq(
-    graph: onnx.ModelProto, ranges: Mapping[str, Range], activations: Literal["u8", "s8"]
+    graph: onnx.ModelProto, ranges: Mapping[str, Range], config: StaticInt8
 ) -> onnx.ModelProto:
     """ONNX Runtime's QDQ writer, fed with ready ranges."""
     import onnx
 
     source = onnx.ModelProto()
     source.CopyFrom(_at_opset_13(graph))
+    unsigned = config.activations == "u8"
     kept = _clips_to_keep(source)
     for node in kept:
         # The writer tells nodes apart by their names, and this one may have none.
@@ -289,9 +293,9 @@ def _write_qdq(
         quantizer = QDQQuantizer(
             source,
             per_channel=True,
-            reduce_range=False,
+            reduce_range=config.weights == "w7",
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8 if activations == "u8" else QuantType.QInt8,
+            activation_qType=QuantType.QUInt8 if unsigned else QuantType.QInt8,
             tensors_range=_tensors_range(ranges),
             nodes_to_quantize=[],
             nodes_to_exclude=[node.name for node in kept],

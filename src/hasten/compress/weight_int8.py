@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
     from hasten.graph import Model
 
-__all__ = ["WeightInt8", "apply", "quantize_weight"]
+__all__ = ["WeightInt8", "Weights", "apply", "quantize_weight"]
+
+#: How many bits of int8 weights are used. Seven, where a processor adds two products in 16 bits:
+#: see ``hasten.runtimes.saturation``.
+Weights = Literal["w8", "w7"]
+#: The largest weight, which both signs reach; 64 is that of ONNX Runtime's ``reduce_range``.
+_PEAKS: dict[Weights, int] = {"w8": 127, "w7": 64}
 
 #: Which input of which operator holds weights, and the axis of its output channels.
 #: None stands for the last axis, and Gemm's depends on transB.
@@ -82,11 +88,14 @@ def _dequantized(graph: onnx.GraphProto, weight: onnx.TensorProto, axis: int) ->
     )
 
 
-def quantize_weight(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Quantize to int8 with one scale per index of ``axis``, zero point 0, range -127..127.
+def quantize_weight(
+    weight: np.ndarray, axis: int, weights: Weights = "w8"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Quantize to int8 with one scale per index of ``axis``, zero point 0.
 
-    Returns the int8 values and float32 scales, of shape ``[weight.shape[axis]]``; the values times
-    their scale are off by at most half of it.
+    Values reach from -127 to 127, and for ``w7`` from -64 to 64. Returns the int8 values and
+    float32 scales, of shape ``[weight.shape[axis]]``; values times scale are off by at most half of
+    the scale.
 
     >>> values, scale = quantize_weight(np.array([[0.5, -1.27], [0.0, 0.0]], np.float32), axis=0)
     >>> values.tolist(), scale.tolist()
@@ -94,10 +103,11 @@ def quantize_weight(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarr
     """
     others = tuple(at for at in range(weight.ndim) if at != axis)
     peak = np.abs(weight).max(axis=others, keepdims=True)
-    scale = np.asarray(peak / 127, np.float32)
+    highest = _PEAKS[weights]
+    scale = np.asarray(peak / highest, np.float32)
     # A channel of zeros, or of values too small for a scale that float32 holds exactly.
     scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale)
-    quantized = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
+    quantized = np.clip(np.rint(weight / scale), -highest, highest).astype(np.int8)
     return quantized, scale.reshape(-1)
 
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hasten.data.reason import one_line
 from hasten.data.samples import Samples
-from hasten.errors import DataError
+from hasten.errors import DataError, one_line
 from hasten.graph import Signature
 from hasten.graph.object_path import import_object
 

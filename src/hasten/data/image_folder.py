@@ -11,9 +11,8 @@ import numpy as np
 
 from hasten.data.npy import open_npy, write_npy
 from hasten.data.preprocessing import Preprocessing, parse_preprocessing
-from hasten.data.reason import one_line
 from hasten.data.samples import Samples, stratified
-from hasten.errors import DataError, MissingExtraError, OutputError
+from hasten.errors import DataError, MissingExtraError, OutputError, one_line
 from hasten.graph import Signature, TensorSpec
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ import numpy as np
 
 from hasten.data.fidelity import agreement, mean_cosine, sqnr_db
 from hasten.data.finite import first_nonfinite
-from hasten.data.reason import one_line
-from hasten.errors import DataError, OptionError
+from hasten.errors import DataError, OptionError, one_line
 from hasten.graph.object_path import import_object, is_object_path
 
 if TYPE_CHECKING:

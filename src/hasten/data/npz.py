@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from hasten.data.reason import one_line
 from hasten.data.samples import Samples
-from hasten.errors import DataError
+from hasten.errors import DataError, one_line
 from hasten.graph import Signature
 
 __all__ = ["read_npz"]

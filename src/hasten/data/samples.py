@@ -17,9 +17,8 @@ from hasten.data import fit, items, storage
 from hasten.data.finite import can_be_nonfinite
 from hasten.data.npy import as_bytes, write_npy
 from hasten.data.preprocessing import Preprocessing
-from hasten.data.reason import one_line
 from hasten.data.synthetic import draw_inputs
-from hasten.errors import DataError, OutputError
+from hasten.errors import DataError, OutputError, one_line
 from hasten.graph import Signature, TensorSpec
 
 __all__ = ["Samples", "stratified"]

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from hasten.data.npy import open_npy
 from hasten.data.preprocessing import Preprocessing
-from hasten.data.reason import one_line
-from hasten.errors import DataError
+from hasten.errors import DataError, one_line
 
 __all__ = ["Stored", "array_path", "read_folder", "write_index"]
 

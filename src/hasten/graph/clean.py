@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hasten.errors import RefusedError
+from hasten.errors import RefusedError, one_line
 from hasten.graph.model import Model
-from hasten.graph.onnx_file import one_line, signature_of
+from hasten.graph.onnx_file import signature_of
 from hasten.graph.operators import all_scopes
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ def _slimmed(graph: onnx.ModelProto, name: str) -> onnx.ModelProto:
         _keep_edges(slim, graph)
         checker.check_model(slim)
     except Exception as error:
-        reason = one_line(f"{type(error).__name__}: {error}")
-        raise RefusedError(f"cleaning {name}: onnxslim failed with {reason}") from error
+        raise RefusedError(f"cleaning {name}: onnxslim failed with {one_line(error)}") from error
     return slim
 
 
@@ -112,7 +111,7 @@ def _with_shapes(graph: onnx.ModelProto, name: str) -> onnx.ModelProto:
     try:
         return shape_inference.infer_shapes(graph, data_prop=True)
     except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        raise RefusedError(f"cleaning {name}: {one_line(str(error))}") from error
+        raise RefusedError(f"cleaning {name}: {one_line(error)}") from error
 
 
 def _difference(before: Arrays, after: Arrays) -> str:

@@ -86,6 +86,13 @@ class Model:
             raise ModelError(expected="an ONNX graph", got="a .tflite file", where=self.name)
         return self.content
 
+    @property
+    def original(self) -> Model:
+        """The .tflite file this model is, where no step has changed it; else the model itself."""
+        if self.tflite is None or self.steps:
+            return self
+        return replace(self, content=self.tflite.content)
+
     @cached_property
     def payload(self) -> bytes:
         """The model as the bytes of its file. Raises ModelError above protobuf's 2 GB."""

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hasten.errors import ModelError, OutputError
+from hasten.errors import ModelError, OutputError, one_line
 from hasten.graph.external_data import external_tensors, read_external_data
 from hasten.graph.model import Model
 from hasten.graph.operators import undefined_in_default_domain
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "model_from_proto",
-    "one_line",
     "read_model_bytes",
     "read_onnx",
     "signature_of",
@@ -77,7 +76,7 @@ def read_model_bytes(path: Path, *, kind: str) -> bytes:
             )
         data = path.read_bytes()
     except (OSError, ValueError) as error:
-        raise ModelError(expected=kind, got=one_line(str(error)), where=where) from None
+        raise ModelError(expected=kind, got=one_line(error), where=where) from None
     if not data:
         raise ModelError(expected=kind, got="an empty file", where=where)
     return data
@@ -142,9 +141,7 @@ def _with_output_shapes(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
     try:
         inferred = shape_inference.infer_shapes(proto)
     except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        raise ModelError(
-            expected="a valid ONNX model", got=one_line(str(error)), where=where
-        ) from None
+        raise ModelError(expected="a valid ONNX model", got=one_line(error), where=where) from None
     shaped = onnx.ModelProto()
     shaped.CopyFrom(proto)
     del shaped.graph.output[:]
@@ -242,16 +239,10 @@ def _checked_model(proto: onnx.ModelProto, name: str, *, where: str) -> Model:
             checker.check_model(proto)
         except (checker.ValidationError, ValueError, RuntimeError) as error:
             raise ModelError(
-                expected="a valid ONNX model", got=one_line(str(error)), where=where
+                expected="a valid ONNX model", got=one_line(error), where=where
             ) from None
     return Model(name=name, content=proto, signature=signature)
 
 
 def _default_opset(proto: onnx.ModelProto) -> int:
     return max((entry.version for entry in proto.opset_import if not entry.domain), default=0)
-
-
-def one_line(text: str, limit: int = 200) -> str:
-    """Return a vendor's message as one line of bounded length."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else f"{line[: limit - 3]}..."

@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hasten.errors import MissingExtraError, ModelError
+from hasten.errors import MissingExtraError, ModelError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -119,9 +119,10 @@ def open_exported_program(path: str | Path) -> ExportedProgram:
     except ModelError:
         raise
     except Exception as error:
-        got = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"
         raise ModelError(
-            expected="a .pt2 file written by torch.export.save", got=got, where=where
+            expected="a .pt2 file written by torch.export.save",
+            got=one_line(error, lines=1),
+            where=where,
         ) from error
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hasten.errors import MissingExtraError, ModelError, OptionError, OutputError
+from hasten.errors import MissingExtraError, ModelError, OptionError, OutputError, one_line
 from hasten.graph.model import Model, TorchSource
 from hasten.graph.object_path import import_object
-from hasten.graph.onnx_file import model_from_proto, one_line
+from hasten.graph.onnx_file import model_from_proto
 from hasten.graph.pt2_archive import open_exported_program
 from hasten.graph.signature import InputSpec
 from hasten.graph.torch_inputs import (
@@ -163,7 +163,7 @@ def _build_module(location: str) -> torch.nn.Module:
     except Exception as error:
         raise ModelError(
             expected="a callable that returns an nn.Module when called without arguments",
-            got=_in_one_line(error),
+            got=one_line(error, lines=1),
             where=location,
         ) from error
     if not isinstance(module, torch.nn.Module):
@@ -218,7 +218,7 @@ def _from_module(
             free = any(isinstance(dim, str) for spec in ordered for dim in spec.dims)
             raise ModelError(
                 expected=f"a model that torch.export takes with {as_written(ordered)}",
-                got=_in_one_line(error),
+                got=one_line(error, lines=1),
                 where=where,
                 hint="give the dimensions as numbers if the model fixes them" if free else "",
             ) from error
@@ -261,7 +261,9 @@ def _to_onnx(exported: _Exported, where: str) -> onnx.ModelProto:
             )
         except Exception as error:
             raise ModelError(
-                expected="a model that torch.onnx exports", got=_in_one_line(error), where=where
+                expected="a model that torch.onnx exports",
+                got=one_line(error, lines=1),
+                where=where,
             ) from error
     if converted is None:
         raise ModelError(expected="an exported graph", got="none from torch.onnx", where=where)
@@ -331,8 +333,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
-
-
-def _in_one_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()] or [""]
-    return one_line(f"{type(error).__name__}: {lines[0]}")

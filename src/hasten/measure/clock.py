@@ -38,10 +38,3 @@ class Deadline:
         if self.at_ns is None:
             return self
         return Deadline(self.at_ns - int(seconds * 1e9), self.clock_ns)
-
-    def within(self, share: float) -> Deadline:
-        """Return the deadline at this share of the time that is left."""
-        if self.at_ns is None:
-            return self
-        now = self.clock_ns()
-        return Deadline(now + int((self.at_ns - now) * share), self.clock_ns)

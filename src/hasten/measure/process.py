@@ -70,16 +70,31 @@ class Worker:
             os.close(to_child)
             os.close(from_child)
 
-    def open(
-        self, runtime: str, lowered: Lowered, execution: Execution, samples: Path, limit_s: float
-    ) -> Opened:
-        """Compile the candidate and run it once, for some compile then; both are timed."""
+    def begin_open(
+        self, runtime: str, lowered: Lowered, execution: Execution, samples: Path
+    ) -> None:
+        """Have the candidate compiled, without waiting: several workers may do so side by side.
+
+        Then ask for ``opened``. What goes wrong is said there.
+        """
+        if not self._gone:
+            with suppress(BrokenPipeError):  # it has died: there will be no answer
+                self._tell(Open(runtime, lowered, execution, str(samples), sys.path))
+
+    def opened(self, limit_s: float) -> Opened:
+        """Wait until it is compiled and run it once, for some compile then; both are timed."""
         until_s = time.monotonic() + limit_s
-        request = Open(runtime, lowered, execution, str(samples), sys.path)
-        opened = self._ask(request, Opened, limit_s, "compiling")
+        opened = self._await(Opened, limit_s, "compiling")
         left_s = until_s - time.monotonic()
         first = self._ask(Measure(1, 0), Times, left_s, "running for the first time")
         return Opened(opened.open_ns + max(first.runs_ns), first.peak_bytes)
+
+    def open(
+        self, runtime: str, lowered: Lowered, execution: Execution, samples: Path, limit_s: float
+    ) -> Opened:
+        """Compile the candidate alone: ``begin_open`` and ``opened``."""
+        self.begin_open(runtime, lowered, execution, samples)
+        return self.opened(limit_s)
 
     def measure(self, runs: int, settle: int, limit_s: float) -> Times:
         """Run ``settle`` times unmeasured, then ``runs`` times measured."""
@@ -106,14 +121,24 @@ class Worker:
         self.close()
 
     def _ask(self, request: Request, kind: type[R], limit_s: float, doing: str) -> R:
+        if not self._gone:
+            with suppress(BrokenPipeError):  # it has died: there will be no answer
+                self._tell(request)
+        return self._await(kind, limit_s, doing)
+
+    def _tell(self, request: Request) -> None:
+        self._signal(signal.SIGCONT)
+        send(self._requests, request)
+
+    def _await(self, kind: type[R], limit_s: float, doing: str) -> R:
         if self._gone:
             raise RuntimeFailureError(f"not {doing}: the worker process is gone ({self._gone})")
         try:
-            reply = self._exchange(request, limit_s)
+            reply = self._reply(limit_s)
         except TimeoutError:
             self._end(f"hung while {doing}")
             raise RuntimeFailureError(f"{self._gone}: no answer within {limit_s:.3g} s") from None
-        except (EOFError, BrokenPipeError):
+        except EOFError:
             self._end(f"crashed while {doing}")
             raise RuntimeFailureError(f"{self._gone}: {self._epitaph()}") from None
         except BaseException:  # Ctrl-C: the next question would get the answer to this one
@@ -126,9 +151,7 @@ class Worker:
         self._peak_bytes = reply.peak_bytes
         return reply
 
-    def _exchange(self, request: Request, limit_s: float) -> Reply:
-        self._signal(signal.SIGCONT)
-        send(self._requests, request)
+    def _reply(self, limit_s: float) -> Reply:
         poll = select.poll()
         poll.register(self._replies, select.POLLIN)
         if not poll.poll(min(_MAX_POLL_MS, math.ceil(max(0.0, min(limit_s, 1e6)) * 1e3))):

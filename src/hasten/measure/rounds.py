@@ -74,6 +74,7 @@ class Entrant:
     worker: Worker
     measurement: Measurement = field(default_factory=Measurement)
     failure: str = ""
+    is_open: bool = False
     runs: int = 0
     settle: int = 0
     expected_s: float = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hasten.runtimes.runtime import Arrays, Execution, Format, Hint, Lowered, Probe
+from hasten.runtimes.saturation import saturates
 from hasten.runtimes.vendor import cpu_flags, find, lower_as_file, reported
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ class OnnxRuntime:
     def probe(self) -> Probe:
         """Find the package; bf16 matrix products exist on Arm with the bf16 extension only."""
         hints: tuple[Hint, ...] = ("default",)
-        if {"asimd", "bf16"} <= cpu_flags():
+        flags = cpu_flags()
+        if {"asimd", "bf16"} <= flags:
             hints = ("default", "bf16")
-        return find("onnxruntime", "onnxruntime", hints=hints)
+        return find("onnxruntime", "onnxruntime", hints=hints, int8_saturates=saturates(flags))
 
     def supports(self, model: Model) -> list[str]:
         """Take every ONNX graph; what it cannot compile it says when opened."""

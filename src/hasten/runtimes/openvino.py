@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from hasten.runtimes.runtime import Arrays, Execution, Format, Hint, Lowered, Probe
-from hasten.runtimes.vendor import find, lower_as_file, reported
+from hasten.runtimes.saturation import saturates
+from hasten.runtimes.vendor import cpu_flags, find, lower_as_file, reported
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +40,7 @@ class OpenVino:
 
         capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         hints = tuple(hint for name, hint in _CAPABILITY_HINTS.items() if name in capabilities)
-        return Probe(available=True, version=found.version, hints=hints)
+        return msgspec.structs.replace(found, hints=hints, int8_saturates=saturates(cpu_flags()))
 
     def supports(self, model: Model) -> list[str]:
         """Take both formats; what it cannot compile it says when opened."""

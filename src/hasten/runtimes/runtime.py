@@ -46,11 +46,15 @@ class Execution(msgspec.Struct, frozen=True):
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """What was found of a runtime here: a version and its precisions, or the reason for neither."""
+    """What was found of a runtime here: a version and its precisions, or the reason for neither.
+
+    ``int8_saturates`` says that its int8 kernels need weights of 7 bits on this processor.
+    """
 
     available: bool
     version: str = ""
     hints: tuple[Hint, ...] = ("default",)
+    int8_saturates: bool = False
     reason: str = ""
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hasten.errors import HastenError, MissingExtraError, RuntimeFailureError
+from hasten.errors import HastenError, MissingExtraError, RuntimeFailureError, one_line
 from hasten.runtimes.runtime import Hint, Lowered, Probe
 
 if TYPE_CHECKING:
@@ -15,15 +14,21 @@ if TYPE_CHECKING:
 
     from hasten.graph import Model
 
-__all__ = ["cpu_flags", "find", "lower_as_file", "one_line", "original", "reported"]
+__all__ = ["cpu_flags", "find", "lower_as_file", "reported"]
 
 
 def find(
-    module: str, package: str, extra: str | None = None, hints: tuple[Hint, ...] = ("default",)
+    module: str,
+    package: str,
+    extra: str | None = None,
+    *,
+    hints: tuple[Hint, ...] = ("default",),
+    int8_saturates: bool = False,
 ) -> Probe:
     """Probe an installed package by its metadata alone."""
     if importlib.util.find_spec(module) is not None:
-        return Probe(available=True, version=_version(module, package), hints=hints)
+        version = _version(module, package)
+        return Probe(available=True, version=version, hints=hints, int8_saturates=int8_saturates)
     install = f"pip install 'hasten[{extra}]'" if extra else f"pip install {package}"
     return Probe(available=False, reason=f"{package} is not installed (run: {install})")
 
@@ -63,13 +68,6 @@ class reported:  # noqa: N801 - used as a statement, like contextlib.suppress
         raise RuntimeFailureError(f"{self._doing}: {one_line(error)}") from error
 
 
-def one_line(error: BaseException, limit: int = 300) -> str:
-    """An exception as one line: its type and the words of its message, cut at ``limit``."""
-    words = " ".join(str(error).split())
-    text = f"{type(error).__name__}: {words}" if words else type(error).__name__
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
 def lower_as_file(model: Model, folder: Path) -> Lowered:
     """Write the model's own payload, named by its digest, unless it is there already."""
     path = folder / f"{model.digest[:16]}.{model.format}"
@@ -78,13 +76,6 @@ def lower_as_file(model: Model, folder: Path) -> Lowered:
         part.write_bytes(model.payload)
         part.replace(path)
     return Lowered(str(path), model.format, model.signature)
-
-
-def original(model: Model) -> Model:
-    """The .tflite file that a model came from, where no step has changed it; else the model."""
-    if model.tflite is None or model.steps:
-        return model
-    return replace(model, content=model.tflite.content)
 
 
 def cpu_flags() -> frozenset[str]:

@@ -25,8 +25,9 @@ def rank_calibrators(
     """Return the SQNR in dB of the int8 outputs for each calibrator, the best first.
 
     Calibrators change ranges and nothing else, so they do not differ in speed, and unsigned and
-    signed activations hold the same values: one graph for each calibrator tells. Empty when there
-    is nothing to rank or a graph cannot be run; then all of them race.
+    signed activations hold the same values: one graph for each calibrator tells, the first in
+    ``chains``, which must be one that does not saturate in ONNX Runtime here. Empty when there is
+    nothing to rank or a graph cannot be run; then all of them race.
     """
     calibration = builder.context.calibration
     ranked: dict[str, float] = {}

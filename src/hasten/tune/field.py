@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from hasten.compress import StaticInt8, StepConfig
+from hasten.compress import DynamicInt8, StaticInt8, StepConfig
 from hasten.compress.calibration import CALIBRATORS
+from hasten.compress.weight_int8 import Weights
 from hasten.graph import Model
 from hasten.measure.environment import physical_cores
 from hasten.progress import Progress
-from hasten.runtimes import Execution, Hint, get_runtime
+from hasten.runtimes import Execution, Hint, Probe, get_runtime
 from hasten.tune.build import Builder
 from hasten.tune.calibrators import rank_calibrators, with_calibrator
 from hasten.tune.candidate import Candidate, Contestant
 from hasten.tune.settings import Settings
-from hasten.tune.space import Space, default_runtimes, home_runtime, step_chains
+from hasten.tune.space import Space, default_runtimes, home_runtime, step_chains, with_weights
 
 __all__ = ["Field"]
 
 
+def _probe(runtime: str) -> Probe:
+    return get_runtime(runtime).probe()
+
+
 @dataclass(eq=False)
 class Field:
-    """The candidates of a race, from the space and what suits this model."""
+    """The candidates of a race, from the space and what suits this model.
+
+    ``probe`` says what a runtime is like on this machine.
+    """
 
     model: Model
     builder: Builder
     settings: Settings
     progress: Progress
+    probe: Callable[[str], Probe] = _probe
+    _probes: dict[str, Probe] = field(default_factory=dict)
     _held_back: dict[Candidate, Contestant] = field(default_factory=dict)
+    _stand_ins: dict[Candidate, Candidate] = field(default_factory=dict)
 
     @property
     def reference(self) -> Candidate:
@@ -44,12 +55,16 @@ class Field:
         return "null" if self.settings.runtimes == ("null",) else home_runtime(self.model)
 
     def _hint(self, runtime: str) -> Hint:
-        return get_runtime(runtime).probe().hints[0]
+        return self._probed(runtime).hints[0]
+
+    def _probed(self, runtime: str) -> Probe:
+        if runtime not in self._probes:
+            self._probes[runtime] = self.probe(runtime)
+        return self._probes[runtime]
 
     def make(self) -> list[Contestant]:
         """Build every candidate but the reference; the first of a plan has the most threads."""
-        foldable = bool(self.builder.context.preprocessing)
-        chains = step_chains(foldable=foldable) if self.model.format == "onnx" else [()]
+        chains = self._chains()
         ranked = rank_calibrators(self.builder, chains, physical_cores(), self.progress)
         candidates = list(self._candidates(chains))
         made: list[Contestant] = []
@@ -58,12 +73,24 @@ class Field:
                 held_back = self._held_back_for(candidate, ranked)
                 made.append(held_back or self.builder.contestant(candidate))
                 advance(1)
-        self._refuse_held_back(made, next(iter(ranked), ""))
+        self._refuse_held_back(made)
         return [*self._missing_runtimes(), *_gathered(made)]
+
+    def _chains(self) -> list[tuple[StepConfig, ...]]:
+        if self.model.format != "onnx":
+            return [()]
+        return step_chains(
+            foldable=bool(self.builder.context.preprocessing),
+            # Calibrators are ranked in ONNX Runtime, also where it does not race.
+            saturating=any(
+                self._probed(name).int8_saturates
+                for name in ("onnxruntime", *default_runtimes(self.settings.runtimes))
+            ),
+        )
 
     def _candidates(self, chains: Sequence[tuple[StepConfig, ...]]) -> list[Candidate]:
         settings = self.settings
-        probes = {name: get_runtime(name).probe() for name in default_runtimes(settings.runtimes)}
+        probes = {name: self._probed(name) for name in default_runtimes(settings.runtimes)}
         space = Space(
             {name: probe for name, probe in probes.items() if probe.available},
             physical_cores(),
@@ -77,13 +104,14 @@ class Field:
             for name in space.probes
             for execution in space.executions(name)
             if (candidate := Candidate(chain, name, execution)) != self.reference
+            and (space.probes[name].int8_saturates or _weights(candidate) != "w7")
         ]
 
     def _missing_runtimes(self) -> list[Contestant]:
         """Runtimes that are not installed are listed, with the command that installs them."""
         missing = []
         for name in default_runtimes(self.settings.runtimes):
-            probe = get_runtime(name).probe()
+            probe = self._probed(name)
             if probe.available:
                 continue
             contestant = Contestant(Candidate((), name, Execution()))
@@ -92,26 +120,36 @@ class Field:
         return missing
 
     def _held_back_for(self, candidate: Candidate, ranked: dict[str, float]) -> Contestant | None:
-        """All calibrators but the best one wait: they differ in accuracy, never in speed."""
-        step = _static_int8(candidate)
+        """Return the candidate as not raced where another one races in its place."""
         best = next(iter(ranked), None)
-        if step is None or best is None or step.calibrator == best:
+        step = _static_int8(candidate)
+        steps, reason = candidate.steps, ""
+        if step is not None and best is not None and step.calibrator != best:
+            # Calibrators differ in accuracy, never in speed.
+            steps = with_calibrator(steps, best)
+            reason = (
+                f"its ranges keep {ranked[step.calibrator]:.1f} dB of the calibration outputs,"
+                f" those of {best} keep {ranked[best]:.1f} dB"
+            )
+        if _weights(candidate) == "w8" and self._probed(candidate.runtime).int8_saturates:
+            steps = with_weights(steps, "w7")
+            reason = (
+                f"int8 products of {candidate.runtime} saturate on this processor unless weights"
+                " keep to 7 bits (w7)"
+            )
+        if not reason:
             return None
         contestant = Contestant(candidate)
-        contestant.drop(
-            "lost",
-            f"not raced: its ranges keep {ranked[step.calibrator]:.1f} dB of the calibration"
-            f" outputs, those of {best} keep {ranked[best]:.1f} dB",
-        )
+        contestant.drop("lost", f"not raced: {reason}")
         self._held_back[candidate] = contestant
+        self._stand_ins[candidate] = msgspec.structs.replace(candidate, steps=steps)
         return contestant
 
-    def _refuse_held_back(self, made: Sequence[Contestant], best: str) -> None:
-        """Where a runtime refuses the best calibrator, it refuses the others for that reason."""
+    def _refuse_held_back(self, made: Sequence[Contestant]) -> None:
+        """Where a runtime refuses what races, it refuses what that stands for, for that reason."""
         by_candidate = {contestant.candidate: contestant for contestant in made}
         for candidate, contestant in self._held_back.items():
-            steps = with_calibrator(candidate.steps, best)
-            raced = by_candidate[msgspec.structs.replace(candidate, steps=steps)]
+            raced = by_candidate[self._stand_ins[candidate]]
             if raced.status == "refused":
                 contestant.drop("refused", raced.reason)
 
@@ -145,6 +183,12 @@ def _gathered(contestants: Sequence[Contestant]) -> list[Contestant]:
             first.reason += f" (and {len(others)} more candidates of {first.candidate.runtime})"
         kept.append(first)
     return kept
+
+
+def _weights(candidate: Candidate) -> Weights | None:
+    """How wide its int8 weights are; None where nothing multiplies int8."""
+    step = candidate.steps[-1] if candidate.steps else None
+    return step.weights if isinstance(step, StaticInt8 | DynamicInt8) else None
 
 
 def _static_int8(candidate: Candidate) -> StaticInt8 | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from hasten.measure.clock import Deadline
 from hasten.measure.patience import CutShortError, patiently
 from hasten.measure.process import Worker
 from hasten.measure.rounds import Entrant, Measurement, Target, run_rounds
-from hasten.measure.statistics import Interval, speedup
+from hasten.measure.statistics import TELLING_BLOCKS, Interval, speedup
 from hasten.progress import Advance, ignore
 from hasten.runtimes import get_runtime
 from hasten.tune.candidate import Contestant
@@ -65,8 +65,6 @@ class Heats:
             return
         with Worker(self.scratch) as worker:
             reference = Entrant(worker)
-            with suppress(CutShortError):
-                self._open(self.reference, reference, deadline)
             for first in range(0, len(runners), _LANES):
                 group = runners[first : first + _LANES]
                 result = Result(self.target, Measurement(), {one: Measurement() for one in group})
@@ -85,26 +83,27 @@ class Heats:
         *,
         blocks: int = 1,
         deadline: Deadline | None = None,
+        needed_until: Deadline | None = None,
         advance: Advance = ignore,
     ) -> Result:
         """Measure these side by side; each block has fresh worker processes.
 
-        A contestant that fails is dropped with its reason. Raises RuntimeFailureError when the
+        The first blocks, as many as an interval needs, may take until ``needed_until``. A
+        contestant that fails is dropped with its reason. Raises RuntimeFailureError when the
         reference fails. There may have been no time for any round: then nothing is measured.
         """
         deadline = deadline or self.deadline
         result = Result(self.target, Measurement(), {one: Measurement() for one in contestants})
         block_s = 0.0
-        for _ in range(blocks):
-            left_s = deadline.left_s
+        for block in range(blocks):
+            until = deadline if block >= TELLING_BLOCKS else needed_until or deadline
+            left_s = until.left_s
             if left_s <= block_s:  # part of a block would weigh as much as a whole one
                 break
             with Worker(self.scratch) as worker:
                 reference = Entrant(worker, result.reference)
-                with suppress(CutShortError):
-                    self._open(self.reference, reference, deadline)
-                    self._block(reference, result, rounds, deadline, advance)
-            block_s = left_s - deadline.left_s
+                self._block(reference, result, rounds, until, advance)
+            block_s = left_s - until.left_s
         self._conclude(result)
         return result
 
@@ -119,18 +118,17 @@ class Heats:
         """Run one block of rounds with new workers for all but the reference."""
         runners = [one for one in result.measured if one.status != "failed"]
         with ExitStack() as stack:
-            # All start at once, so that they import side by side; nothing is timed yet.
             entrants = [
                 Entrant(stack.enter_context(Worker(self.scratch)), result.measured[one])
                 for one in runners
             ]
-            for contestant, entrant in zip(runners, entrants, strict=True):
-                try:
-                    self._open(contestant, entrant, deadline)
-                except CutShortError:
-                    return
-                except HastenError as error:
-                    entrant.failure = str(error)
+            lanes = list(zip(runners, entrants, strict=True))
+            if not reference.is_open:
+                lanes.insert(0, (self.reference, reference))
+            try:
+                self._open(lanes, deadline)
+            except CutShortError:
+                return
             run_rounds([reference, *entrants], rounds, self.order, deadline, lambda: advance(1))
             for contestant, entrant in zip(runners, entrants, strict=True):
                 if entrant.failure:
@@ -148,20 +146,29 @@ class Heats:
                 if contestant.racing and contestant.speedup is None:
                     contestant.drop("lost", "not raced: the time was up")
 
-    def _open(self, contestant: Contestant, entrant: Entrant, deadline: Deadline) -> None:
-        """Compile in the entrant's worker; raises CutShortError when the deadline comes first."""
-        candidate, lowered = contestant.candidate, contestant.lowered
-        if lowered is None:
-            raise RuntimeFailureError(contestant.reason)
-        usual_s = get_runtime(candidate.runtime).open_s
-        opened = patiently(
-            lambda limit_s: entrant.worker.open(
-                candidate.runtime, lowered, candidate.execution, self.samples, limit_s
-            ),
-            max(_OPEN_LIMIT_S, _SLOW_OPEN_FACTOR * usual_s),
-            deadline,
-        )
-        entrant.measurement.open_ns = opened.open_ns
+    def _open(self, lanes: Sequence[tuple[Contestant, Entrant]], deadline: Deadline) -> None:
+        """Compile all of them side by side, each in its worker: nothing is timed yet.
+
+        A failure is kept with its entrant; that of the reference is raised. Raises CutShortError
+        when the deadline comes first.
+        """
+        for contestant, entrant in lanes:
+            candidate, lowered = contestant.candidate, contestant.lowered
+            if lowered is None:
+                raise RuntimeFailureError(contestant.reason)
+            entrant.worker.begin_open(candidate.runtime, lowered, candidate.execution, self.samples)
+        for contestant, entrant in lanes:
+            usual_s = get_runtime(contestant.candidate.runtime).open_s
+            limit_s = max(_OPEN_LIMIT_S, _SLOW_OPEN_FACTOR * usual_s)
+            try:
+                opened = patiently(entrant.worker.opened, limit_s, deadline)
+            except HastenError as error:
+                if contestant is self.reference:
+                    raise
+                entrant.failure = str(error)
+            else:
+                entrant.is_open = True
+                entrant.measurement.open_ns = opened.open_ns
 
 
 def _note_peak(entrant: Entrant) -> None:

@@ -22,7 +22,7 @@ from hasten.tune.candidate import Contestant
 from hasten.tune.judge import Judge
 from hasten.tune.race import Outcome
 
-__all__ = ["Plan", "evidence_of", "make_plan"]
+__all__ = ["Plan", "make_plan"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +46,26 @@ def make_plan(
     judge: Judge,
     target: Target,
 ) -> Plan:
-    """Put the evidence together."""
+    """Put the winner and what was measured of every contestant together."""
     chosen = outcome.winner
-    record = PlanRecord(
+    evidence = Evidence(
+        reference=_side(reference, target),
+        chosen=_side(chosen, target),
+        speedup=outcome.speedup,
+        drop=judge.drop_of(chosen),
+        budget=_budget(judge),
+        unmet=tuple(_unmet(chosen, judge, target)),
+        candidates=tuple(_ranked(reference, contestants, target)),
+        ledger=tuple(ledger),
+        control=outcome.control,
+        verdict=_sentence(reference, outcome, judge, target),
+        notes=tuple(outcome.notes),
+    )
+    return Plan(name, chosen, _record(chosen, judge), evidence, environment())
+
+
+def _record(chosen: Contestant, judge: Judge) -> PlanRecord:
+    return PlanRecord(
         steps=tuple(applied(step) for step in chosen.candidate.steps),
         runtime=chosen.candidate.runtime,
         execution=msgspec.to_builtins(chosen.candidate.execution),
@@ -57,48 +74,16 @@ def make_plan(
             "preprocessing": _preprocessing(chosen, judge),
         },
     )
-    evidence = evidence_of(
-        reference=reference,
-        contestants=contestants,
-        outcome=outcome,
-        ledger=ledger,
-        judge=judge,
-        target=target,
-    )
-    return Plan(name, chosen, record, evidence, environment())
 
 
-def evidence_of(
-    *,
-    reference: Contestant,
-    contestants: Sequence[Contestant],
-    outcome: Outcome,
-    ledger: Sequence[LedgerEntry],
-    judge: Judge,
-    target: Target,
-) -> Evidence:
-    """Return what was measured, for every contestant."""
+def _budget(judge: Judge) -> BudgetRecord:
     budget = judge.budget
-    chosen = outcome.winner
-    unmet = _unmet(chosen, judge, target)
-    return Evidence(
-        reference=_side(reference, target),
-        chosen=_side(chosen, target),
-        speedup=outcome.speedup,
-        drop=judge.drop_of(chosen),
-        budget=BudgetRecord(
-            metric=judge.metric.name,
-            max_drop=budget.max_drop,
-            latency_ms=budget.latency_ms,
-            size_bytes=budget.size_bytes,
-            memory_bytes=budget.memory_bytes,
-        ),
-        unmet=tuple(unmet),
-        candidates=tuple(_ranked(reference, contestants, target)),
-        ledger=tuple(ledger),
-        control=outcome.control,
-        verdict=_sentence(reference, outcome, judge, target),
-        notes=tuple(outcome.notes),
+    return BudgetRecord(
+        metric=judge.metric.name,
+        max_drop=budget.max_drop,
+        latency_ms=budget.latency_ms,
+        size_bytes=budget.size_bytes,
+        memory_bytes=budget.memory_bytes,
     )
 
 

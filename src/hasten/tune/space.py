@@ -9,6 +9,7 @@ import msgspec
 
 from hasten.compress import DynamicInt8, FoldInput, StaticInt8, StepConfig, WeightInt8
 from hasten.compress.static_int8 import Calibrator
+from hasten.compress.weight_int8 import Weights
 from hasten.errors import OptionError
 from hasten.graph import Model
 from hasten.measure.rounds import Target
@@ -22,6 +23,7 @@ __all__ = [
     "require_runtimes",
     "step_chains",
     "thread_counts",
+    "with_weights",
 ]
 
 #: Raced only when named: it measures the measurer.
@@ -102,22 +104,36 @@ def require_runtimes(asked: Sequence[str]) -> None:
             )
 
 
-def step_chains(*, foldable: bool) -> list[tuple[StepConfig, ...]]:
+def step_chains(*, foldable: bool, saturating: bool = False) -> list[tuple[StepConfig, ...]]:
     """Return every chain of steps to try, the likeliest to win among the first.
 
     Where the input's normalisation can be folded, every other step follows the fold: it leaves
-    fewer bytes to move and nothing to compute outside.
+    fewer bytes to move and nothing to compute outside. Where int8 products saturate, chains with
+    weights of 7 bits come before those with 8.
     """
+    widths: tuple[Weights, ...] = ("w7", "w8") if saturating else ("w8",)
     first: tuple[StepConfig, ...] = (FoldInput(),) if foldable else ()
     chains: list[tuple[StepConfig, ...]] = [()]
     if foldable:
         chains.append(first)
     chains += [
-        (*first, StaticInt8(activations, calibrator))
+        (*first, StaticInt8(activations, weights, calibrator))
+        for weights in widths
         for activations in _ACTIVATIONS
         for calibrator in _CALIBRATORS
     ]
-    return [*chains, (*first, WeightInt8()), (*first, DynamicInt8())]
+    dynamic = [(*first, DynamicInt8(weights)) for weights in widths]
+    return [*chains, (*first, WeightInt8()), *dynamic]
+
+
+def with_weights(chain: tuple[StepConfig, ...], weights: Weights) -> tuple[StepConfig, ...]:
+    """Return the chain with int8 weights of this width."""
+    return tuple(
+        msgspec.structs.replace(step, weights=weights)
+        if isinstance(step, StaticInt8 | DynamicInt8)
+        else step
+        for step in chain
+    )
 
 
 def check_threads(threads: int | None, cores: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hasten.runtimes.runtime import Arrays, Execution, Format, Lowered, Probe
-from hasten.runtimes.vendor import find, lower_as_file, original, reported
+from hasten.runtimes.vendor import find, lower_as_file, reported
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,11 +32,11 @@ class LiteRT:
 
     def supports(self, model: Model) -> list[str]:
         """Take .tflite only."""
-        return [] if _has_file(model) else ["reads .tflite, not .onnx"]
+        return [] if model.original.format == "tflite" else ["reads .tflite, not .onnx"]
 
     def lower(self, model: Model, folder: Path) -> Lowered:
         """Write the file as it is."""
-        return lower_as_file(original(model), folder)
+        return lower_as_file(model.original, folder)
 
     def open(self, lowered: Lowered, execution: Execution) -> LiteRTSession:
         """Allocate an interpreter."""
@@ -46,10 +46,6 @@ class LiteRT:
             interpreter = Interpreter(model_path=lowered.path, num_threads=execution.threads)
             interpreter.allocate_tensors()
             return LiteRTSession(interpreter, lowered)
-
-
-def _has_file(model: Model) -> bool:
-    return model.format == "tflite" or (model.tflite is not None and not model.steps)
 
 
 class LiteRTSession:

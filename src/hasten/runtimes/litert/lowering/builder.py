@@ -19,7 +19,7 @@ from hasten.runtimes.litert.lowering.program import Operator, Quantization, Tens
 from hasten.runtimes.litert.lowering.quantization import Target
 from hasten.runtimes.litert.lowering.unsupported import Unsupported
 
-__all__ = ["Builder", "Value"]
+__all__ = ["Builder", "Value", "dequantized", "quantize"]
 
 FLOAT = np.dtype(np.float32)
 

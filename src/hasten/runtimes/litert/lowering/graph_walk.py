@@ -20,11 +20,11 @@ from hasten.runtimes.litert.lowering import layout
 from hasten.runtimes.litert.lowering.builder import Builder, Value
 from hasten.runtimes.litert.lowering.node import Node, OutputSpec, infer_outputs
 from hasten.runtimes.litert.lowering.operators import OPERATORS
-from hasten.runtimes.litert.lowering.program import Program, Tensor
+from hasten.runtimes.litert.lowering.program import Program, Quantization, Tensor
 from hasten.runtimes.litert.lowering.quantization import find_targets
 from hasten.runtimes.litert.lowering.unsupported import Unsupported
 
-__all__ = ["build_program"]
+__all__ = ["build_program", "input_shapes"]
 
 #: Folding gives up on results larger than this: they are better computed when the model runs.
 _MAX_FOLDED_BYTES = 1 << 26
@@ -57,7 +57,7 @@ def build_program(
     """
     walk = _Walk(proto, channels_last)
     walk.declare_inputs(shapes)
-    for node in in_order(proto.graph):
+    for node in _in_order(proto.graph):
         walk.lower(node)
     if walk.problems:
         raise RefusedError(f"litert has no equal of: {'; '.join(walk.problems)}")
@@ -71,7 +71,7 @@ class _Walk:
         self._opset = max(
             (one.version for one in proto.opset_import if is_default_domain(one.domain)), default=1
         )
-        self._to = Builder(targets=find_targets(proto.graph, in_order(proto.graph)))
+        self._to = Builder(targets=find_targets(proto.graph, _in_order(proto.graph)))
         self._inputs: list[Tensor] = []
         self._readers: dict[str, int] = defaultdict(int)
         self.problems: list[str] = []
@@ -192,11 +192,18 @@ class _Walk:
         return Program(self._inputs, outputs, self._to.operators)
 
     def _output(self, output: onnx.ValueInfoProto) -> Tensor:
-        value = self._to.value(output.name)
-        declared = helper.tensor_dtype_to_np_dtype(output.type.tensor_type.elem_type)
-        if declared == np.float32:
-            value = self._to.real(value)
-        return self._to.stored(value)
+        value = self._to.real(self._to.value(output.name))
+        tensor = self._to.stored(value)
+        return tensor if tensor.dtype == value.dtype else self._unsigned(tensor, value.dtype)
+
+    def _unsigned(self, tensor: Tensor, dtype: np.dtype[Any]) -> Tensor:
+        """Codes that ONNX has without a sign: shifted back where they leave the model."""
+        signed = tensor.quantization
+        if signed is None:
+            raise RefusedError(f"litert would give {tensor.name} as {tensor.dtype}, not {dtype}")
+        zero_point = signed.zero_point - int(np.iinfo(tensor.dtype).min)
+        quantization = Quantization(signed.scale, zero_point, signed.axis)
+        return self._to.emit("QUANTIZE", [tensor], tensor.shape, dtype, quantization=quantization)
 
     def _copy(self, tensor: Tensor) -> Tensor:
         """An output is a tensor of its own: not an input, a constant or another output."""
@@ -209,7 +216,7 @@ class _Walk:
 _MAX_INFERENCE = 4096
 
 
-def in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+def _in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """Nodes behind all that they read: writers of quantized graphs append what comes first.
 
     Raises RefusedError where nodes wait for each other or for a value that nothing makes.

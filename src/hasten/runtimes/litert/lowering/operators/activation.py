@@ -31,12 +31,12 @@ def unary(kind: str) -> Lowering:
     """An operator of one operand, of any rank and in any order of axes."""
 
     def lower(node: Node, to: Builder) -> None:
-        to.bind_value(node.outputs[0], apply(to, kind, to.value(node.input(0)), node))
+        to.bind_value(node.outputs[0], _apply(to, kind, to.value(node.input(0)), node))
 
     return lower
 
 
-def apply(to: Builder, kind: str, value: Value, node: Node, **options: float | bool) -> Value:
+def _apply(to: Builder, kind: str, value: Value, node: Node, **options: float | bool) -> Value:
     """One operator on one operand, in integers where the kernel has that."""
     form = to.target(node.outputs[0], value)
     if form is not None and kind in _FIXED and form.dtype == np.int8:
@@ -56,14 +56,14 @@ def apply(to: Builder, kind: str, value: Value, node: Node, **options: float | b
     return Value(made, value.perm, node.dtype)
 
 
-def clip(node: Node, to: Builder) -> None:
+def _clip(node: Node, to: Builder) -> None:
     """A builtin operator for the usual bounds; else MAXIMUM and MINIMUM."""
     value = to.value(node.input(0))
     low = _bound(node, to, "min", 1, -np.inf)
     high = _bound(node, to, "max", 2, np.inf)
     kind = _CLIPS.get((low, high)) if value.dtype == FLOAT else None
     if kind is not None:
-        to.bind_value(node.outputs[0], apply(to, kind, value, node))
+        to.bind_value(node.outputs[0], _apply(to, kind, value, node))
         return
     value = to.real(value)
     if low > high:  # ONNX: then every element is the upper bound
@@ -84,14 +84,14 @@ def _bound(node: Node, to: Builder, name: str, at: int, default: float) -> float
     return float(to.require(node.input(at), name).item()) if node.input(at) else default
 
 
-def leaky_relu(node: Node, to: Builder) -> None:
+def _leaky_relu(node: Node, to: Builder) -> None:
     """The slope is an option."""
     alpha = node.attribute("alpha", 0.01)
     value = to.value(node.input(0))
-    to.bind_value(node.outputs[0], apply(to, "LEAKY_RELU", value, node, alpha=alpha))
+    to.bind_value(node.outputs[0], _apply(to, "LEAKY_RELU", value, node, alpha=alpha))
 
 
-def softmax(kind: str) -> Lowering:
+def _softmax(kind: str) -> Lowering:
     """TFLite takes it over the last stored axis."""
 
     def lower(node: Node, to: Builder) -> None:
@@ -103,7 +103,7 @@ def softmax(kind: str) -> Lowering:
         axis = node.attribute("axis", -1) % value.rank
         order = (*(one for one in value.perm if one != axis), axis)
         moved = Value(to.stored(value, order), order, value.dtype)
-        to.bind_value(node.outputs[0], apply(to, kind, moved, node, **options))
+        to.bind_value(node.outputs[0], _apply(to, kind, moved, node, **options))
 
     return lower
 
@@ -115,15 +115,15 @@ def _flat(node: Node, to: Builder, kind: str, value: Value) -> None:
         raise Unsupported("takes a softmax over several axes at once (before opset 13)")
     options = {"beta": 1.0} if kind == "SOFTMAX" else {}
     moved = Value(to.stored(value), layout.identity(value.rank), value.dtype)
-    to.bind_value(node.outputs[0], apply(to, kind, moved, node, **options))
+    to.bind_value(node.outputs[0], _apply(to, kind, moved, node, **options))
 
 
 OPERATORS: dict[str, Lowering] = {
-    "Clip": clip,
-    "LeakyRelu": leaky_relu,
-    "LogSoftmax": softmax("LOG_SOFTMAX"),
+    "Clip": _clip,
+    "LeakyRelu": _leaky_relu,
+    "LogSoftmax": _softmax("LOG_SOFTMAX"),
     "Relu": unary("RELU"),
     "Sigmoid": unary("LOGISTIC"),
-    "Softmax": softmax("SOFTMAX"),
+    "Softmax": _softmax("SOFTMAX"),
     "Tanh": unary("TANH"),
 }

@@ -14,7 +14,7 @@ from hasten.runtimes.litert.lowering.program import Quantization, Tensor
 from hasten.runtimes.litert.lowering.quantization import Target
 from hasten.runtimes.litert.lowering.unsupported import Unsupported
 
-__all__ = ["OPERATORS"]
+__all__ = ["OPERATORS", "bias", "bias_is_exact"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class _Filter:
         return to.constant(data, self.name, quantization)
 
 
-def conv(node: Node, to: Builder) -> None:
+def _conv(node: Node, to: Builder) -> None:
     """CONV_2D, DEPTHWISE_CONV_2D or CONV_3D; one dimension is two with a height of 1."""
     value = to.value(node.input(0))
     weights = _filter(node, to)
@@ -180,4 +180,4 @@ def bias(node: Node, to: Builder, data: Tensor, kernel: Tensor, size: int) -> Te
     return to.constant(codes.astype(wide), tensor.name, quantization)
 
 
-OPERATORS = {"Conv": conv}
+OPERATORS = {"Conv": _conv}

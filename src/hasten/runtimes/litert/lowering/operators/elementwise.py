@@ -11,7 +11,7 @@ from hasten.runtimes.litert.lowering.builder import Builder, Value
 from hasten.runtimes.litert.lowering.node import Node
 from hasten.runtimes.litert.lowering.operators.table import Lowering
 
-__all__ = ["OPERATORS", "combine"]
+__all__ = ["OPERATORS", "combine", "pair"]
 
 #: Kinds with kernels that read integers of one scale each and write another.
 _RESCALING = frozenset({"ADD", "SUB", "MUL"})
@@ -19,7 +19,7 @@ _RESCALING = frozenset({"ADD", "SUB", "MUL"})
 _NARROW = frozenset(np.dtype(kind) for kind in (np.int8, np.uint8, np.int16))
 
 
-def binary(kind: str) -> Lowering:
+def _binary(kind: str) -> Lowering:
     """An operator of two operands."""
 
     def lower(node: Node, to: Builder) -> None:
@@ -29,7 +29,7 @@ def binary(kind: str) -> Lowering:
     return lower
 
 
-def variadic(kind: str) -> Lowering:
+def _variadic(kind: str) -> Lowering:
     """An operator of any number of operands, two at a time."""
 
     def lower(node: Node, to: Builder) -> None:
@@ -71,14 +71,14 @@ def pair(
     dtype = np.dtype(one.dtype if dtype is None else dtype)
     narrow = one.dtype in _NARROW
     if narrow:
-        one, other = (casted(to, value, np.int32) for value in (one, other))
+        one, other = (_casted(to, value, np.int32) for value in (one, other))
     tensors, perm = align(to, [one, other], shape)
     made_dtype = np.int32 if narrow and dtype in _NARROW else dtype
     made = to.emit(kind, tensors, tuple(shape[axis] for axis in perm), made_dtype)
-    return casted(to, Value(made, perm, np.dtype(made_dtype)), dtype)
+    return _casted(to, Value(made, perm, np.dtype(made_dtype)), dtype)
 
 
-def casted(to: Builder, value: Value, dtype: type | np.dtype[np.generic]) -> Value:
+def _casted(to: Builder, value: Value, dtype: type | np.dtype[np.generic]) -> Value:
     """The value in another dtype."""
     dtype = np.dtype(dtype)
     if value.dtype == dtype:
@@ -91,11 +91,11 @@ def casted(to: Builder, value: Value, dtype: type | np.dtype[np.generic]) -> Val
 
 
 OPERATORS: dict[str, Lowering] = {
-    "Add": binary("ADD"),
-    "Sub": binary("SUB"),
-    "Mul": binary("MUL"),
-    "Div": binary("DIV"),
-    "Max": variadic("MAXIMUM"),
-    "Min": variadic("MINIMUM"),
-    "Sum": variadic("ADD"),
+    "Add": _binary("ADD"),
+    "Sub": _binary("SUB"),
+    "Mul": _binary("MUL"),
+    "Div": _binary("DIV"),
+    "Max": _variadic("MAXIMUM"),
+    "Min": _variadic("MINIMUM"),
+    "Sum": _variadic("ADD"),
 }

@@ -19,7 +19,7 @@ from hasten.runtimes.litert.lowering.unsupported import Unsupported
 __all__ = ["OPERATORS"]
 
 
-def gemm(node: Node, to: Builder) -> None:
+def _gemm(node: Node, to: Builder) -> None:
     """``alpha * A' * B' + beta * C``; the common form is one FULLY_CONNECTED."""
     one, other = to.value(node.input(0)), to.value(node.input(1))
     alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
@@ -42,7 +42,7 @@ def gemm(node: Node, to: Builder) -> None:
     to.bind_value(node.outputs[0], made)
 
 
-def matmul(node: Node, to: Builder) -> None:
+def _matmul(node: Node, to: Builder) -> None:
     """Products of matrices, or of stacks of them."""
     one, other = to.value(node.input(0)), to.value(node.input(1))
     if one.dtype != FLOAT:
@@ -136,4 +136,4 @@ def _number(to: Builder, number: float) -> Value:
     return Value(to.constant(np.array(number, np.float32)), (), FLOAT)
 
 
-OPERATORS: dict[str, Lowering] = {"Gemm": gemm, "MatMul": matmul}
+OPERATORS: dict[str, Lowering] = {"Gemm": _gemm, "MatMul": _matmul}

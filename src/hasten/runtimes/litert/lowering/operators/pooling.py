@@ -13,7 +13,7 @@ from hasten.runtimes.litert.lowering.unsupported import Unsupported
 __all__ = ["OPERATORS"]
 
 
-def global_pool(kind: str) -> Lowering:
+def _global_pool(kind: str) -> Lowering:
     """A reduction over the spatial axes; in integers it may write another scale."""
 
     def lower(node: Node, to: Builder) -> None:
@@ -36,7 +36,7 @@ def global_pool(kind: str) -> Lowering:
 
 
 OPERATORS: dict[str, Lowering] = {
-    "GlobalAveragePool": global_pool("MEAN"),
-    "GlobalMaxPool": global_pool("REDUCE_MAX"),
+    "GlobalAveragePool": _global_pool("MEAN"),
+    "GlobalMaxPool": _global_pool("REDUCE_MAX"),
 }
 _ = (np, Unsupported)

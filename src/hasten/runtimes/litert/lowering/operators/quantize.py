@@ -15,7 +15,7 @@ from hasten.runtimes.litert.lowering.unsupported import Unsupported
 __all__ = ["OPERATORS"]
 
 
-def quantize_linear(node: Node, to: Builder) -> None:
+def _quantize_linear(node: Node, to: Builder) -> None:
     """Codes are a value that is stored in integers; nothing is emitted where it already is."""
     if node.attribute("block_size", 0):
         raise Unsupported("quantized in blocks")
@@ -29,7 +29,7 @@ def quantize_linear(node: Node, to: Builder) -> None:
     to.bind_value(node.outputs[0], replace(made, dtype=node.dtype))
 
 
-def dequantize_linear(node: Node, to: Builder) -> None:
+def _dequantize_linear(node: Node, to: Builder) -> None:
     """The real value of codes: said by the scale that is stored with them."""
     if node.attribute("block_size", 0):
         raise Unsupported("quantized in blocks")
@@ -64,7 +64,7 @@ def _declared(to: Builder, value: Value, form: Target) -> Value:
         offset = 0 if tensor.dtype == form.dtype else int(np.iinfo(form.dtype).min)
         data = (tensor.data.astype(np.int64) + offset).astype(form.dtype)
         return replace(value, tensor=to.constant(data, tensor.name, form.quantization))
-    if not form.quantization.per_tensor or not is_input(to, tensor):
+    if not form.quantization.per_tensor or not _is_input(to, tensor):
         return value
     if tensor.dtype == form.dtype:
         tensor.quantization = form.quantization
@@ -77,7 +77,7 @@ def _declared(to: Builder, value: Value, form: Target) -> Value:
     return replace(value, tensor=signed)
 
 
-def is_input(to: Builder, tensor: Tensor) -> bool:
+def _is_input(to: Builder, tensor: Tensor) -> bool:
     """Whether no operator writes this tensor."""
     return not any(tensor in operator.outputs for operator in to.operators)
 
@@ -99,7 +99,7 @@ def _by_hand(node: Node, to: Builder, value: Value, form: Target) -> None:
     to.bind(node.outputs[0], tensor, value.perm)
 
 
-def cast(node: Node, to: Builder) -> None:
+def _cast(node: Node, to: Builder) -> None:
     """Between numbers: truncated towards zero, as ONNX has it."""
     value = to.real(to.value(node.input(0)))
     if value.dtype == node.dtype:
@@ -115,7 +115,7 @@ def cast(node: Node, to: Builder) -> None:
 
 
 OPERATORS = {
-    "Cast": cast,
-    "DequantizeLinear": dequantize_linear,
-    "QuantizeLinear": quantize_linear,
+    "Cast": _cast,
+    "DequantizeLinear": _dequantize_linear,
+    "QuantizeLinear": _quantize_linear,
 }

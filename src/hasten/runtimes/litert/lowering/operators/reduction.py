@@ -12,7 +12,7 @@ from hasten.runtimes.litert.lowering.operators.table import Lowering
 __all__ = ["OPERATORS", "reduce_axes"]
 
 
-def reduction(kind: str) -> Lowering:
+def _reduction(kind: str) -> Lowering:
     """An operator over the axes that are an attribute or the second input."""
 
     def lower(node: Node, to: Builder) -> None:
@@ -67,9 +67,9 @@ def _without(perm: layout.Perm, stored: Sequence[int]) -> layout.Perm:
 
 
 OPERATORS: dict[str, Lowering] = {
-    "ReduceMax": reduction("REDUCE_MAX"),
-    "ReduceMean": reduction("MEAN"),
-    "ReduceMin": reduction("REDUCE_MIN"),
-    "ReduceProd": reduction("REDUCE_PROD"),
-    "ReduceSum": reduction("SUM"),
+    "ReduceMax": _reduction("REDUCE_MAX"),
+    "ReduceMean": _reduction("MEAN"),
+    "ReduceMin": _reduction("REDUCE_MIN"),
+    "ReduceProd": _reduction("REDUCE_PROD"),
+    "ReduceSum": _reduction("SUM"),
 }

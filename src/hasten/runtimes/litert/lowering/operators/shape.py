@@ -12,12 +12,12 @@ from hasten.runtimes.litert.lowering.operators.table import Lowering
 __all__ = ["OPERATORS"]
 
 
-def identity(node: Node, to: Builder) -> None:
+def _identity(node: Node, to: Builder) -> None:
     """The same value under another name."""
     to.bind_value(node.outputs[0], to.value(node.input(0)))
 
 
-def reshape(node: Node, to: Builder) -> None:
+def _reshape(node: Node, to: Builder) -> None:
     """Reshape, Flatten, Squeeze and Unsqueeze: shape inference knows what comes out."""
     value = to.value(node.input(0))
     tensor = value.tensor
@@ -31,7 +31,7 @@ def reshape(node: Node, to: Builder) -> None:
     to.bind(node.outputs[0], made, dtype=value.dtype)
 
 
-def transpose(node: Node, to: Builder) -> None:
+def _transpose(node: Node, to: Builder) -> None:
     """Axes get other names; elements move when somebody needs them in order."""
     value = to.value(node.input(0))
     order = node.attribute("perm", list(reversed(range(value.rank))))
@@ -39,7 +39,7 @@ def transpose(node: Node, to: Builder) -> None:
     to.bind_value(node.outputs[0], replace(value, perm=perm))
 
 
-def concat(node: Node, to: Builder) -> None:
+def _concat(node: Node, to: Builder) -> None:
     """Along one axis, in the order that the first computed operand is stored in."""
     values = [to.value(name) for name in node.inputs]
     form = to.target(node.outputs[0], *values)
@@ -60,12 +60,12 @@ def concat(node: Node, to: Builder) -> None:
 
 
 OPERATORS: dict[str, Lowering] = {
-    "Concat": concat,
-    "Dropout": identity,
-    "Flatten": reshape,
-    "Identity": identity,
-    "Reshape": reshape,
-    "Squeeze": reshape,
-    "Transpose": transpose,
-    "Unsqueeze": reshape,
+    "Concat": _concat,
+    "Dropout": _identity,
+    "Flatten": _reshape,
+    "Identity": _identity,
+    "Reshape": _reshape,
+    "Squeeze": _reshape,
+    "Transpose": _transpose,
+    "Unsqueeze": _reshape,
 }
