@@ -19,6 +19,7 @@ __all__ = ["OPERATORS", "bias"]
 _WEIGHTS: dict[str, Perm] = {
     "CONV_2D": (0, 3, 1, 2),
     "CONV_3D": (4, 3, 0, 1, 2),
+    "CONV_3D_TRANSPOSE": (4, 3, 0, 1, 2),
     "DEPTHWISE_CONV_2D": (3, 0, 1, 2),
     "TRANSPOSE_CONV": (3, 0, 1, 2),
 }
@@ -59,7 +60,12 @@ def _transpose_conv(op: Operator, to: Builder) -> None:
     if to.rank(weights) != len(order):
         raise Unsupported(f"has weights of {to.rank(weights)} axes")
     kernel = list(layout.apply(order, to.shape(weights))[2:])
-    strides = [op.option(f"Stride{axis}") for axis in _AXES[4]]
+    axes = _AXES[len(order)]
+    strides = [op.option(f"Stride{axis}") for axis in axes]
+    if op.kind == "CONV_3D_TRANSPOSE" and any(
+        op.option(f"Dilation{one}Factor") != 1 for one in axes
+    ):
+        raise Unsupported("is dilated")
     if None in (*to.tensor(data).declared[1:-1], *to.tensor(out).declared[1:-1]):
         raise Unsupported("writes an image of a free size")
     made = to.emit(
@@ -107,6 +113,7 @@ def bias(op: Operator, to: Builder, at: int, data: int | None = None) -> list[st
 OPERATORS: dict[str, Importing] = {
     "CONV_2D": _conv,
     "CONV_3D": _conv,
+    "CONV_3D_TRANSPOSE": _transpose_conv,
     "DEPTHWISE_CONV_2D": _conv,
     "TRANSPOSE_CONV": _transpose_conv,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from hasten.graph.tflite import layout
@@ -108,6 +109,33 @@ def _select(op: Operator, to: Builder) -> None:
     to.bind(op.outputs[0], to.emit("Where", [rows, *others]))
 
 
+def _atan2(op: Operator, to: Builder) -> None:
+    """The angle of a point: that of the slope, half a turn further where x is negative.
+
+    A zero has a sign, which its reciprocal shows.
+    """
+    (y, x), perm = _aligned(op, to, op.inputs[:2])
+    dtype = to.dtype(op.outputs[0])
+    zero = to.number(0, dtype)
+    negative = [
+        to.emit("Or", [to.emit("Less", [name, zero]), to.emit("Less", [back, zero])])
+        for name, back in ((name, to.emit("Reciprocal", [name])) for name in (y, x))
+    ]
+    slope = to.emit("Where", [to.emit("Equal", [y, zero]), y, to.emit("Div", [y, x])])
+    half = [to.number(turn, dtype) for turn in (-math.pi, math.pi)]
+    turned = to.emit("Where", [negative[0], *half])
+    angle = to.emit("Atan", [slope])
+    made = to.emit("Where", [negative[1], to.emit("Add", [angle, turned]), angle])
+    to.bind(op.outputs[0], made, perm)
+
+
+def _bitwise_and(op: Operator, to: Builder) -> None:
+    """Booleans have an operator of their own."""
+    names, perm = _aligned(op, to, op.inputs[:2])
+    kind = "And" if to.dtype(op.outputs[0]).kind == "b" else "BitwiseAnd"
+    to.bind(op.outputs[0], to.emit(kind, names), perm)
+
+
 def _bitwise_xor(op: Operator, to: Builder) -> None:
     """Booleans have an operator of their own."""
     names, perm = _aligned(op, to, op.inputs[:2])
@@ -118,6 +146,7 @@ def _bitwise_xor(op: Operator, to: Builder) -> None:
 OPERATORS: dict[str, Importing] = {
     "ADD": _binary("Add"),
     "ADD_N": _add_n,
+    "ATAN2": _atan2,
     "BITWISE_XOR": _bitwise_xor,
     "DIV": _binary("Div"),
     "EQUAL": _binary("Equal"),
@@ -137,5 +166,6 @@ OPERATORS: dict[str, Importing] = {
     "SELECT": _select,
     "SELECT_V2": _select,
     "SQUARED_DIFFERENCE": _squared_difference,
+    "STABLEHLO_AND": _bitwise_and,
     "SUB": _binary("Sub"),
 }
