@@ -208,8 +208,11 @@ def _by_difference(advance: Advance) -> Callable[[int, int], None]:
 
 def _cleaned(model: Model, samples: Samples, scratch: Path) -> tuple[Model, list[str]]:
     """Return the model with less in it, or as it was with the reason why."""
+    origin = model.tflite
     if model.format != "onnx":
-        return model, []
+        reason = f" ({origin.refusal})" if origin is not None and origin.refusal else ""
+        return model, [f"the .tflite runs as it is, without steps: it has no graph{reason}"]
+    notes = [] if origin is None else list(origin.notes)
     runtime = get_runtime("onnxruntime")
 
     def run(one: Model, feed: Any) -> Arrays:
@@ -221,9 +224,9 @@ def _cleaned(model: Model, samples: Samples, scratch: Path) -> tuple[Model, list
 
     feed, _ = next(samples.batches(model.signature, 1))
     try:
-        return clean(model, run, feed), []
+        return clean(model, run, feed), notes
     except RefusedError as refused:
-        return model, [f"the graph was not cleaned: {refused}"]
+        return model, [*notes, f"the graph was not cleaned: {refused}"]
 
 
 def _write(plan: Plan, model: Model, path: Path, scratch: Path, *, force: bool) -> Manifest:

@@ -40,7 +40,9 @@ STEPS: dict[type[StepConfig], str] = {
 def apply_step(model: Model, config: StepConfig, context: Context) -> Model:
     """Apply one step; raises RefusedError with the reason when it cannot take this model."""
     if model.format == "tflite":
-        raise RefusedError("steps take an ONNX graph; a .tflite runs as it is")
+        reason = model.tflite.refusal if model.tflite is not None else ""
+        because = f": {reason}" if reason else ""
+        raise RefusedError(f"steps take an ONNX graph; a .tflite runs as it is{because}")
     module, _, name = STEPS[type(config)].partition(":")
     handler: Handler = getattr(importlib.import_module(f"hasten.compress.{module}"), name)
     return handler(model, config, context)

@@ -6,7 +6,7 @@ that needs it, so a worker process that only runs a model stays small.
 
 from hasten.graph.clean import Arrays, Run, clean
 from hasten.graph.load import load
-from hasten.graph.model import AppliedStep, Model, TorchSource
+from hasten.graph.model import AppliedStep, Model, TFLiteSource, TorchSource
 from hasten.graph.object_path import import_object
 from hasten.graph.onnx_file import model_from_proto, read_onnx, signature_of, write_onnx
 from hasten.graph.operators import all_nodes, control_flow, unknown_operators
@@ -22,6 +22,7 @@ __all__ = [
     "Model",
     "Run",
     "Signature",
+    "TFLiteSource",
     "TensorSpec",
     "TorchSource",
     "all_nodes",

@@ -23,7 +23,14 @@ __all__ = ["load"]
 
 _READ = "a model: .onnx, .tflite, .pt2 or package.module:callable"
 
-_KERAS_HINT = "convert it with tf.lite.TFLiteConverter or tf2onnx, and give the .tflite or .onnx"
+_KERAS_HINT = (
+    "write model.tflite where TensorFlow is: open('model.tflite', 'wb').write("
+    "tf.lite.TFLiteConverter.from_keras_model(tf.keras.models.load_model(PATH)).convert())"
+)
+_SAVED_MODEL_HINT = (
+    "write model.tflite where TensorFlow is: open('model.tflite', 'wb').write("
+    "tf.lite.TFLiteConverter.from_saved_model(FOLDER).convert())"
+)
 _PICKLE_HINT = "save it with torch.export.save as .pt2, or give package.module:callable"
 
 #: What is not read, and the way from there to what is.
@@ -31,7 +38,7 @@ _HINTS = {
     ".keras": _KERAS_HINT,
     ".h5": _KERAS_HINT,
     ".hdf5": _KERAS_HINT,
-    ".pb": _KERAS_HINT,
+    ".pb": _SAVED_MODEL_HINT,
     ".pt": _PICKLE_HINT,
     ".pth": _PICKLE_HINT,
     ".pkl": _PICKLE_HINT,
@@ -93,7 +100,7 @@ def _not_read(path: Path) -> ModelError:
     suffix = path.suffix.lower()
     hint = _HINTS.get(suffix, "")
     if (path / "saved_model.pb").is_file():
-        got, hint = "a TensorFlow SavedModel folder", _KERAS_HINT
+        got, hint = "a TensorFlow SavedModel folder", _SAVED_MODEL_HINT
     elif path.is_dir():
         got = "a folder"
     elif not path.exists() and not hint:

@@ -1,4 +1,4 @@
-"""The model in the middle: one ONNX graph (or a .tflite as it is), with what was done to it."""
+"""The model in the middle: one ONNX graph, with where it came from and what was done to it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hasten.graph.signature import Signature
 
-__all__ = ["AppliedStep", "Model", "TorchSource"]
+__all__ = ["AppliedStep", "Model", "TFLiteSource", "TorchSource"]
 
 #: Protocol buffers cannot hold more than this in one message.
 _MAX_PROTO_BYTES = 2**31 - 1
@@ -46,10 +46,24 @@ class TorchSource(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, eq=False)
+class TFLiteSource:
+    """The .tflite file a model was read from, so that LiteRT can run it as the reference.
+
+    ``refusal`` says why the file did not come into the graph; empty where it did. ``notes`` say
+    where the graph computes in another precision than the file.
+    """
+
+    content: bytes
+    refusal: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Model:
     """A model in memory: never changed, each step returns a new one.
 
-    ``content`` is an ONNX ModelProto, or the bytes of a .tflite file, which only runtimes read.
+    ``content`` is an ONNX ModelProto, or the bytes of a .tflite file that has operators without an
+    equal, which only runtimes read. ``torch`` and ``tflite`` are the original, where there is one.
     Take care not to change a proto in place: ``digest`` is computed once.
     """
 
@@ -58,6 +72,7 @@ class Model:
     signature: Signature
     steps: tuple[AppliedStep, ...] = ()
     torch: TorchSource | None = field(default=None)
+    tflite: TFLiteSource | None = field(default=None)
 
     @property
     def format(self) -> Literal["onnx", "tflite"]:
@@ -70,6 +85,13 @@ class Model:
         if isinstance(self.content, bytes):
             raise ModelError(expected="an ONNX graph", got="a .tflite file", where=self.name)
         return self.content
+
+    @property
+    def original(self) -> Model:
+        """The .tflite file this model is, where no step has changed it; else the model itself."""
+        if self.tflite is None or self.steps:
+            return self
+        return replace(self, content=self.tflite.content)
 
     @cached_property
     def payload(self) -> bytes:

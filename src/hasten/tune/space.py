@@ -127,7 +127,7 @@ def home_runtime(model: Model) -> str:
     """Return the runtime a user of this model has today: it is the reference."""
     if model.torch is not None and get_runtime("pytorch").probe().available:
         return "pytorch"
-    return "litert" if model.format == "tflite" else "onnxruntime"
+    return "onnxruntime" if model.tflite is None and model.format == "onnx" else "litert"
 
 
 def require_runtimes(asked: Sequence[str]) -> None:

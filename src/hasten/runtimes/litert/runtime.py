@@ -41,7 +41,7 @@ class LiteRT:
 
     def supports(self, model: Model) -> list[str]:
         """Take every .tflite, and every graph without branches, loops and sequences."""
-        if model.format == "tflite":
+        if model.original.format == "tflite":
             return []
         return [f"litert has no equal of {one}" for one in control_flow(model.graph)]
 
@@ -50,11 +50,11 @@ class LiteRT:
 
         Raises RefusedError with each node that has no equal in TFLite.
         """
-        if model.format == "onnx":
+        if model.original.format == "onnx":
             return lower_to_file(model, folder, half=hint == "f16")
         if hint == "f16":
             raise RefusedError("the weights of a .tflite stay as they are")
-        return lower_as_file(model, folder)
+        return lower_as_file(model.original, folder)
 
     def open(self, lowered: Lowered, execution: Execution) -> Session:
         """Compile for the execution's device; instances on the processor share their weights."""

@@ -119,7 +119,7 @@ class Builder:
         self, data: np.ndarray, name: str = "", quantization: Quantization | None = None
     ) -> Tensor:
         """A tensor that is known now."""
-        array = np.asarray(data, order="C")
+        array = np.asarray(data, order="C")  # which leaves a scalar one
         name = name or f"{self.source}/constant"
         return Tensor(name, array.dtype, array.shape, array, quantization)
 
