@@ -203,9 +203,7 @@ class _Walk:
             raise RefusedError(f"litert would give {tensor.name} as {tensor.dtype}, not {dtype}")
         zero_point = signed.zero_point - int(np.iinfo(tensor.dtype).min)
         quantization = Quantization(signed.scale, zero_point, signed.axis)
-        return self._to.emit(
-            "QUANTIZE", [tensor], tensor.shape, dtype, quantization=quantization
-        )
+        return self._to.emit("QUANTIZE", [tensor], tensor.shape, dtype, quantization=quantization)
 
     def _copy(self, tensor: Tensor) -> Tensor:
         """An output is a tensor of its own: not an input, a constant or another output."""
