@@ -20,7 +20,7 @@ _LAYOUTS = {"nchw": (0, 1, 2, 3), "nhwc": (0, 2, 3, 1)}
 
 def main(images: Path, out: Path) -> None:
     """Convert and quantize for both layouts."""
-    import litert_torch  # type: ignore[import-not-found]
+    import litert_torch
     import torch
 
     from hasten.demo.network import lite0
@@ -40,7 +40,7 @@ def main(images: Path, out: Path) -> None:
 def quantize(path: Path, images: np.ndarray, out: Path) -> None:
     """Static int8 with the quantizer's own recipe."""
     from ai_edge_litert.interpreter import Interpreter
-    from ai_edge_quantizer import quantizer, recipe  # type: ignore[import-not-found]
+    from ai_edge_quantizer import quantizer, recipe
 
     runner = Interpreter(str(path)).get_signature_list()
     ((signature, names),) = runner.items()

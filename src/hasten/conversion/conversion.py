@@ -135,7 +135,7 @@ def _tflite(model: Model, target: Target, scratch: Path, stack: ExitStack) -> _W
         )
 
     batch = _BATCH if lowering.batch is None else 1
-    operators = tuple(used_operators(lowering))
+    operators = tuple(_used_operators(lowering))
     return _Written(lowering.content, signature, run, batch, operators, lowering.notes)
 
 
@@ -151,7 +151,7 @@ def _onnx(model: Model, target: Target, scratch: Path, stack: ExitStack) -> _Wri
     return _Written(model.payload, model.signature, run, _BATCH)
 
 
-def used_operators(lowering: Lowering) -> Iterator[UsedOperator]:
+def _used_operators(lowering: Lowering) -> Iterator[UsedOperator]:
     """Yield the builtin operators of a lowered graph, by name."""
     from hasten.runtimes.litert.lowering.versions import version_of
 
