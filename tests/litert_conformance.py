@@ -190,7 +190,7 @@ def _interpret(content: bytes, feed: dict[str, np.ndarray]) -> dict[str, np.ndar
     interpreter = Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()
     for detail in interpreter.get_input_details():
-        interpreter.set_tensor(detail["index"], np.ascontiguousarray(feed[detail["name"]]))
+        interpreter.set_tensor(detail["index"], np.asarray(feed[detail["name"]], order="C"))
     interpreter.invoke()
     return {
         detail["name"]: interpreter.get_tensor(detail["index"])

@@ -94,7 +94,7 @@ class Builder:
         if tensor.data is None:
             return None
         data = dequantized(tensor)
-        return np.ascontiguousarray(data.transpose(np.argsort(value.perm)))
+        return np.asarray(data.transpose(np.argsort(value.perm)), order="C")
 
     def require(self, name: str, what: str) -> np.ndarray:
         """The constant of this name; Unsupported where it is computed while the model runs."""
@@ -118,7 +118,7 @@ class Builder:
         self, data: np.ndarray, name: str = "", quantization: Quantization | None = None
     ) -> Tensor:
         """A tensor that is known now."""
-        array = np.ascontiguousarray(data)
+        array = np.asarray(data, order="C")
         name = name or f"{self.source}/constant"
         return Tensor(name, array.dtype, array.shape, array, quantization)
 

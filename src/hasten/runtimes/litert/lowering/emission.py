@@ -47,6 +47,7 @@ _OPTIONS = {
     "MAX_POOL_2D": "Pool2DOptions",
     "CONV_2D": "Conv2DOptions",
     "CONV_3D": "Conv3DOptions",
+    "CONV_3D_TRANSPOSE": "Conv3DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "BATCH_MATMUL": "BatchMatMulOptions",
     "MEAN": "ReducerOptions",

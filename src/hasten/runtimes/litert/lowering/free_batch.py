@@ -20,6 +20,11 @@ __all__ = ["SIZES", "merge"]
 SIZES = (2, 3)
 
 
+#: Inputs that are an output's shape. XNNPACK takes the batch of a transposed convolution from its
+#: data; without XNNPACK the kernel compares, and refuses to run another batch than is written.
+_SHAPE_INPUTS = {"RESHAPE": 1, "TRANSPOSE_CONV": 0}
+
+
 class _Differs(Exception):  # noqa: N818 - it says why there is no free batch, and ends here
     pass
 
@@ -53,11 +58,12 @@ class _Merge:
             raise _Differs(f"{where} becomes {other.kind}")
         made = Operator(one.kind, [], [], dict(one.options), one.source)
         reshape = one.kind == "RESHAPE"
+        shape_at = _SHAPE_INPUTS.get(one.kind)
         for at, (left, right) in enumerate(zip(one.inputs, other.inputs, strict=True)):
             if left is None or right is None:
                 made.inputs.append(None)
             elif left.data is not None and right.data is not None:
-                same = self._constant(left, right, where, sizes=reshape and at == 1)
+                same = self._constant(left, right, where, sizes=at == shape_at, free=reshape)
                 made.inputs.append(same)
             else:
                 made.inputs.append(self._tensor(left, right))
@@ -70,14 +76,17 @@ class _Merge:
             raise _Differs(f"{where} has other options for another batch")
         return made
 
-    def _constant(self, one: Tensor, other: Tensor, where: str, *, sizes: bool) -> Tensor:
+    def _constant(
+        self, one: Tensor, other: Tensor, where: str, *, sizes: bool, free: bool
+    ) -> Tensor:
         left, right = one.elements, other.elements
         if left is right or np.array_equal(left, right):
             return one
         if sizes and left.shape == right.shape:
             differs = left != right
             if differs.sum() == 1:
-                data = np.where(differs, -1, left).astype(left.dtype)
+                each = -1 if free else other.elements - left
+                data = np.where(differs, each, left).astype(left.dtype)
                 return Tensor(one.name, one.dtype, one.shape, data)
         raise _Differs(f"{where} needs other numbers for another batch")
 

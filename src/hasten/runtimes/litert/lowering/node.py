@@ -18,6 +18,10 @@ __all__ = ["Node", "OutputSpec", "infer_outputs"]
 #: Larger constants are no shapes, axes or sizes, which are all that inference asks for.
 _MAX_INFERENCE_DATA = 4096
 
+#: Operators that ONNX defines by a function alone, of which inference says nothing, and Gelu,
+#: which is found in graphs of older opsets too.
+_LIKE_THE_FIRST = frozenset({"Gelu", "GroupNormalization", "MeanVarianceNormalization"})
+
 
 @dataclass(frozen=True)
 class OutputSpec:
@@ -101,6 +105,8 @@ def infer_outputs(
         for name, value in data.items()
         if value.size <= _MAX_INFERENCE_DATA
     }
+    if node.op_type in _LIKE_THE_FIRST:
+        return [OutputSpec(*inputs[node.input[0]])]
     try:
         schema = defs.get_schema(node.op_type, opset, node.domain)
         found = shape_inference.infer_node_outputs(
