@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 _HERE = Path(__file__).parent
-_ALL = ("calibrators", "overhead", "agreement", "compare", "demo", "race")
+_ALL = ("calibrators", "overhead", "agreement", "compare", "litert", "demo", "race")
 
 
 def main(names: list[str]) -> int:

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hasten.api import Data, load, optimize
+    from hasten.api import Data, convert, load, optimize
     from hasten.bundle import Bundle, Manifest
     from hasten.data import Preprocessing, Samples
     from hasten.errors import HastenError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "optimize",
+    "convert",
     "load",
     "Bundle",
     "Data",
@@ -36,6 +37,7 @@ __all__ = [
 
 _HOMES = {
     "optimize": "hasten.api",
+    "convert": "hasten.api",
     "load": "hasten.api",
     "Bundle": "hasten.bundle",
     "Data": "hasten.api",

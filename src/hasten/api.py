@@ -13,9 +13,11 @@ import msgspec
 import numpy as np
 
 from hasten.bundle import Manifest, require_free, write_bundle
+from hasten.conversion import Conversion, Kind, Target
+from hasten.conversion import convert as convert_model
 from hasten.data import Preprocessing, Samples, Source, load_samples, resolve_metric
 from hasten.errors import DataError, OptionError, RefusedError
-from hasten.graph import InputSpec, Model, clean, save_torch
+from hasten.graph import InputSpec, Model, clean, require_free_file, save_torch
 from hasten.graph import load as load_graph
 from hasten.measure.clock import Deadline
 from hasten.measure.environment import physical_cores
@@ -37,12 +39,15 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-__all__ = ["Data", "load", "optimize"]
+__all__ = ["Data", "convert", "load", "optimize"]
 
 #: Samples that are enough to know the ranges of activations.
 _CALIBRATION_SAMPLES = 128
 #: Without data, this many random samples stand in for it.
 _SYNTHETIC_SAMPLES = 32
+#: Samples that a conversion compares on: one alone and two batches of three. More tell little more
+#: of two programs that are the same or are not.
+_COMPARED_SAMPLES = 7
 
 ModelSource = "str | Path | Model | onnx.ModelProto | torch.nn.Module"
 
@@ -128,6 +133,48 @@ def optimize(
             deadline=deadline,
         )
         return _write(plan, model, path, scratch, force=force)
+
+
+def convert(
+    source: str | Path | Model | onnx.ModelProto | torch.nn.Module,
+    *,
+    to: Kind,
+    out: str | Path,
+    data: Source | None = None,
+    preprocessing: Preprocessing | str | None = None,
+    example: Any = None,
+    inputs: Sequence[InputSpec] = (),
+    channels_last: Sequence[str] = (),
+    seed: int = 0,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Write a model in another format, once its outputs were compared with the source's.
+
+    They are compared on samples of ``data``, or on random ones. Image inputs that are named in
+    ``channels_last`` are taken so by a .tflite. Raises an InputError for what cannot be used, and
+    RefusedError where the format has no equal of the graph or its outputs part too far.
+    """
+    path = Path(out)
+    if path.suffix != f".{to}":
+        raise OptionError(expected=f"a file that ends in .{to}", got=path.name, where="--out")
+    require_free_file(path, force=force)
+    progress = progress or Quiet()
+    with tempfile.TemporaryDirectory(prefix="hasten-") as name:
+        scratch = Path(name)
+        with progress.stage("reading the model", None):
+            model = load(source, example, inputs=inputs, scratch=scratch)
+        if data is None:
+            samples = Samples.synthetic(model.signature, _COMPARED_SAMPLES, seed)
+        else:
+            given = Data(data, preprocessing=preprocessing)
+            folder = scratch / "samples"
+            samples = _read(data, given, model, folder, progress, at_most=_COMPARED_SAMPLES)
+        with progress.stage("converting", None):
+            cleaned, notes = _cleaned(model, samples, scratch)
+            target = Target(to, path, tuple(channels_last))
+            found = convert_model(model, cleaned, samples, target, scratch)
+    return msgspec.structs.replace(found, notes=(*notes, *found.notes))
 
 
 def _read_data(

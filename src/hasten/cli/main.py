@@ -16,6 +16,7 @@ __all__ = ["main"]
 #: Each verb, where it is, and its line in the help. To add one, write its file and a line here.
 VERBS = {
     "optimize": "Turn a model and its data into the fastest version that keeps its accuracy.",
+    "convert": "Write a model in another format, once its numbers were compared.",
     "bench": "Time one model, bundle or runtime.",
     "compare": "Time two in pairs, and say which is faster.",
     "demo": "The main job on real data: defects in photographs of solar cells.",

@@ -307,6 +307,7 @@ def _write_qdq(
             },
         )
         quantizer.quantize_model()
+        quantizer.model.topological_sort()  # ONNX asks for it, and readers refuse a file without
     written: onnx.ModelProto = quantizer.model.model
     return written
 

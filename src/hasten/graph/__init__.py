@@ -10,6 +10,7 @@ from hasten.graph.model import AppliedStep, Model, TFLiteSource, TorchSource
 from hasten.graph.object_path import import_object
 from hasten.graph.onnx_file import model_from_proto, read_onnx, signature_of, write_onnx
 from hasten.graph.operators import all_nodes, control_flow, unknown_operators
+from hasten.graph.output_file import require_free_file, write_whole
 from hasten.graph.pt2_archive import open_exported_program
 from hasten.graph.signature import InputSpec, Signature, TensorSpec, numpy_dtype, parse_input
 from hasten.graph.tflite_file import read_tflite
@@ -37,8 +38,10 @@ __all__ = [
     "parse_input",
     "read_onnx",
     "read_tflite",
+    "require_free_file",
     "save_torch",
     "signature_of",
     "unknown_operators",
     "write_onnx",
+    "write_whole",
 ]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hasten.errors import ModelError, OutputError, one_line
+from hasten.errors import ModelError, one_line
 from hasten.graph.external_data import external_tensors, read_external_data
 from hasten.graph.model import Model
 from hasten.graph.operators import undefined_in_default_domain
+from hasten.graph.output_file import write_whole
 from hasten.graph.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -87,26 +86,8 @@ def write_onnx(model: Model, path: str | Path) -> None:
 
     Raises ModelError for a model that is no graph or too large, OutputError where it cannot write.
     """
-    path = Path(path)
     model.graph  # noqa: B018  # refuses a .tflite
-    payload = model.payload
-    try:
-        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise _cannot_write(path, error) from None
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(payload)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except OSError as error:
-        Path(beside).unlink(missing_ok=True)
-        raise _cannot_write(path, error) from None
-
-
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    got = error.strerror or type(error).__name__
-    return OutputError(expected="a place to write the model to", got=got, where=str(path))
+    write_whole(Path(path), model.payload)
 
 
 def signature_of(proto: onnx.ModelProto, *, where: str = "") -> Signature:

@@ -21,11 +21,18 @@ _RUNNING = reported("onnxruntime could not run")
 
 
 class OnnxRuntime:
-    """Sessions never spin: an idle session that spins burns a core its neighbours need."""
+    """Sessions never spin: an idle session that spins burns a core its neighbours need.
+
+    One that is not ``optimized`` runs each node as the graph has it: nothing is fused, and the
+    pairs of a quantized graph are computed in float, which is what integer kernels approximate.
+    """
 
     name = "onnxruntime"
     reads: tuple[Format, ...] = ("onnx",)
     open_s = 0.0
+
+    def __init__(self, *, optimized: bool = True) -> None:
+        self._optimized = optimized
 
     def probe(self) -> Probe:
         """Find the package; bf16 matrix products exist on Arm with the bf16 extension only."""
@@ -45,7 +52,7 @@ class OnnxRuntime:
         return lower_as_file(model, folder)
 
     def open(self, lowered: Lowered, execution: Execution) -> OnnxRuntimeSession:
-        """Compile with all graph optimizations."""
+        """Compile, with all graph optimizations unless it was made without."""
         with reported("onnxruntime could not compile"):
             import onnxruntime
 
@@ -54,6 +61,9 @@ class OnnxRuntime:
             options.inter_op_num_threads = 1
             options.log_severity_level = 4
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            if not self._optimized:
+                level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+                options.graph_optimization_level = level
             if execution.hint == "bf16":
                 options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
             session = onnxruntime.InferenceSession(

@@ -1,0 +1,222 @@
+"""From a model to a file in one of the formats, with a comparison in between."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from hasten.conversion.agreement import Agreement, Run, compare_outputs
+from hasten.data import Samples
+from hasten.errors import OptionError
+from hasten.graph import Model, Signature, read_tflite, write_whole
+from hasten.runtimes import Arrays, Execution, Lowered, Runtime, get_runtime
+from hasten.runtimes.onnxruntime import OnnxRuntime
+
+if TYPE_CHECKING:
+    from hasten.runtimes.litert.lowering import Lowering
+
+__all__ = ["Conversion", "Kind", "Target", "UsedOperator", "convert"]
+
+#: The formats that can be written.
+Kind = Literal["onnx", "tflite"]
+
+#: Sums are added up in another order: how far float outputs may part.
+_ALLOWED = 1e-3
+#: Integer kernels round a half to the other side now and then, which moves what follows by a step.
+_ALLOWED_QUANTIZED = 0.05
+#: A batch that is free is tried at a second size.
+_BATCH = 3
+_QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+
+class Target(NamedTuple):
+    """What is asked for; ``channels_last`` names image inputs that the file takes so."""
+
+    kind: Kind
+    path: Path
+    channels_last: tuple[str, ...] = ()
+
+
+class UsedOperator(msgspec.Struct, frozen=True):
+    """A builtin operator that a file uses, as a selective build needs it."""
+
+    name: str
+    version: int
+    count: int
+
+
+class Conversion(msgspec.Struct, frozen=True):
+    """What was written. ``free`` are the dimensions that may be of any size."""
+
+    source: str
+    path: str
+    format: Kind
+    size_bytes: int
+    signature: Signature
+    free: tuple[str, ...]
+    agreement: Agreement
+    operators: tuple[UsedOperator, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class _Written(NamedTuple):
+    """A file that waits beside its place for the comparison."""
+
+    payload: bytes
+    signature: Signature
+    run: Run
+    batch: int
+    operators: tuple[UsedOperator, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def convert(
+    model: Model, cleaned: Model, samples: Samples, target: Target, scratch: Path
+) -> Conversion:
+    """Write ``cleaned`` in the target's format, unless its outputs part from those of ``model``.
+
+    ``model`` is run by ONNX Runtime without optimizations, which computes what the graph says; a
+    PyTorch model that becomes an ONNX graph is run by PyTorch. Raises RefusedError with every node
+    that the format has no equal of, or with the output that parts too far; nothing is written then.
+    """
+    with ExitStack() as stack:
+        make = {"tflite": _tflite, "onnx": _onnx}[target.kind]
+        written = make(cleaned, target, scratch, stack)
+        label, exact = _reference(model, target.kind)
+        run = _opened(exact, exact.lower(model, scratch), stack)
+        feeds = _feeds(samples, model.signature, written.batch)
+        agreement = Agreement(
+            left=label,
+            right={"tflite": "litert", "onnx": "onnxruntime"}[target.kind],
+            samples=len(samples),
+            synthetic=samples.source == "synthetic data",
+            allowed=_ALLOWED_QUANTIZED if _is_quantized(model) else _ALLOWED,
+            differences=compare_outputs(run, written.run, feeds),
+        )
+    agreement.require(model.name)
+    write_whole(target.path, written.payload)
+    return Conversion(
+        source=model.name,
+        path=str(target.path),
+        format=target.kind,
+        size_bytes=len(written.payload),
+        signature=written.signature,
+        free=tuple(_free(written.signature)),
+        agreement=agreement,
+        operators=written.operators,
+        notes=written.notes,
+    )
+
+
+def _tflite(model: Model, target: Target, scratch: Path, stack: ExitStack) -> _Written:
+    from hasten.runtimes.litert.lowering import lower_graph
+
+    _require_images(model.signature, target.channels_last)
+    lowering = lower_graph(model.graph, channels_last=frozenset(target.channels_last))
+    path = scratch / "converted.tflite"
+    path.write_bytes(lowering.content)
+    signature = read_tflite(path).signature
+    session = _opened(get_runtime("litert"), Lowered(str(path), "tflite", signature), stack)
+
+    def run(feed: Arrays) -> Arrays:
+        return session(
+            {
+                name: _last(array) if name in target.channels_last else array
+                for name, array in feed.items()
+            }
+        )
+
+    batch = _BATCH if lowering.batch is None else 1
+    operators = tuple(_used_operators(lowering))
+    return _Written(lowering.content, signature, run, batch, operators, lowering.notes)
+
+
+def _onnx(model: Model, target: Target, scratch: Path, stack: ExitStack) -> _Written:
+    if target.channels_last:
+        raise OptionError(
+            expected="--nhwc with --to tflite",
+            got=f"--nhwc {target.channels_last[0]} with --to onnx",
+            where="--nhwc",
+        )
+    runtime = get_runtime("onnxruntime")
+    run = _opened(runtime, runtime.lower(model, scratch), stack)
+    return _Written(model.payload, model.signature, run, _BATCH)
+
+
+def _used_operators(lowering: Lowering) -> Iterator[UsedOperator]:
+    """Yield the builtin operators of a lowered graph, by name."""
+    from hasten.runtimes.litert.lowering.versions import version_of
+
+    counts = Counter((one.kind, version_of(one)) for one in lowering.program.operators)
+    for (name, version), count in sorted(counts.items()):
+        yield UsedOperator(name, version, count)
+
+
+def _reference(model: Model, kind: Kind) -> tuple[str, Runtime]:
+    if kind == "onnx" and model.torch is not None:
+        return "pytorch", get_runtime("pytorch")
+    return "onnxruntime", OnnxRuntime(optimized=False)
+
+
+def _opened(runtime: Runtime, lowered: Lowered, stack: ExitStack) -> Run:
+    with _quiet_stderr():
+        session = runtime.open(lowered, Execution())
+    stack.callback(session.close)
+    return session.run
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Runtimes announce their delegates there, past Python: what is said here is Hasten's own."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _feeds(samples: Samples, signature: Signature, batch: int) -> Iterator[Arrays]:
+    """One sample alone, then the rest in batches."""
+    parts = [(range(1), 1), (range(1, len(samples)), batch)]
+    for indices, size in parts:
+        if indices:
+            for feed, _ in samples.select(list(indices)).batches(signature, size):
+                yield dict(feed)
+
+
+def _last(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.moveaxis(array, 1, -1))
+
+
+def _free(signature: Signature) -> Iterator[str]:
+    for spec in signature.inputs:
+        for axis, dim in enumerate(spec.shape):
+            if dim is None:
+                yield f"axis {axis} of {spec.name}"
+
+
+def _is_quantized(model: Model) -> bool:
+    return any(node.op_type in _QUANTIZED for node in model.graph.graph.node)
+
+
+def _require_images(signature: Signature, names: Sequence[str]) -> None:
+    images = [spec.name for spec in signature.inputs if len(spec.shape) in {3, 4, 5}]
+    for name in names:
+        if name not in images:
+            raise OptionError(
+                expected=f"an input with channels: {', '.join(images) or 'this model has none'}",
+                got=repr(name),
+                where="--nhwc",
+            )
