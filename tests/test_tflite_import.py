@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from hasten.compress import Context, StaticInt8, WeightInt8, apply_step
-from hasten.data import load_samples
-from hasten.errors import RefusedError
+from hasten.data import Samples, load_samples
+from hasten.errors import RefusedError, RuntimeFailureError
 from hasten.graph import Model, model_from_proto, read_tflite
 from hasten.graph.tflite import import_program, read_program
+from hasten.measure.process import Worker
 from hasten.runtimes import Execution, get_runtime
 from hasten.runtimes.litert.lowering import lower_graph
 from hasten.tune.space import home_runtime
@@ -287,6 +288,25 @@ def test_a_file_with_an_unknown_operator_still_runs_and_says_why_it_has_no_steps
     assert get_runtime("litert").supports(net) == []
     with pytest.raises(RefusedError, match=r"runs as it is: no ONNX equal of: RFFT2D \(operator 0"):
         apply_step(net, WeightInt8(), Context(tmp_path))
+
+
+def test_a_file_that_crashes_the_interpreter_fails_in_its_worker(tmp_path: Path) -> None:
+    file = File()
+    huge: dict[str, Any] = {"dtype": "int8", "scale": [1.7e38], "zero_point": [3]}
+    x = file.input("x", (1, 3, 3, 2), **huge)
+    weights = file.constant(np.ones((1, 2, 2, 2)), "int8", scale=[0.1, 0.2], axis=3)
+    bias = file.constant([1, 2], "int32", scale=[0.05, 0.1])
+    y = file.tensor("y", (1, 3, 3, 2), dtype="int8", scale=[0.5], zero_point=[3])
+    options = {"padding": 0, "strideH": 1, "strideW": 1, "depthMultiplier": 1}
+    file.operator("DEPTHWISE_CONV_2D", [x, weights, bias], [y], "DepthwiseConv2DOptions", options)
+    net = read(tmp_path, file.output(y))
+    lowered = get_runtime("litert").lower(net, tmp_path)
+    Samples({"x": np.zeros((2, 3, 3, 2), np.int8)}).save(tmp_path / "samples")
+    with (
+        Worker(tmp_path) as worker,
+        pytest.raises(RuntimeFailureError, match=r"^(crashed|litert could not)"),
+    ):
+        worker.open("litert", lowered, Execution(), tmp_path / "samples", 60.0)
 
 
 def test_steps_take_an_imported_model(tmp_path: Path) -> None:

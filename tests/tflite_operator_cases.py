@@ -219,7 +219,7 @@ CASES: dict[str, Callable[[], bytes]] = {
     },
     "logical_and": binary("LOGICAL_AND", "", ("bool", "bool")),
     "logical_or": binary("LOGICAL_OR", "", ("bool", "bool")),
-    "atan2": binary("ATAN2"),
+    "atan2": binary("ATAN2", shapes=((2, 3), (2, 3))),
     "add_relu": binary("ADD", "AddOptions", fusedActivationFunction=1),
     "mul_relu_n1_to_1": binary("MUL", "MulOptions", fusedActivationFunction=2),
     "sub_relu6": binary("SUB", "SubOptions", fusedActivationFunction=3),

@@ -99,7 +99,10 @@ def bias(op: Operator, to: Builder, at: int, data: int | None = None) -> list[st
         return [to.read(index)]
     if not one.per_tensor or tensor.data is None:
         raise Unsupported("has an integer bias of another kind than its integers")
-    scale = (one.scale.astype(np.float64) * other.scale).astype(np.float32)
+    product = one.scale.astype(np.float64) * other.scale
+    if product.max() > np.finfo(np.float32).max:
+        raise Unsupported(f"has a bias with a scale of {product.max():.3g}")
+    scale = product.astype(np.float32)
     if tensor.dtype == "int64":  # which DequantizeLinear does not take
         return [
             to.constant((tensor.data * scale.astype(np.float64)).astype(np.float32), tensor.name)
