@@ -19,6 +19,8 @@ from hasten.data import Preprocessing
 from hasten.data.preprocessing import Colour, Layout
 from hasten.errors import RefusedError
 from hasten.graph import AppliedStep, Model, Signature, TensorSpec
+from hasten.runtimes.saturation import saturates
+from hasten.runtimes.vendor import cpu_flags
 
 
 class Kind(TypedDict, total=False):
@@ -169,7 +171,13 @@ def quantized(folded: Model, pixels: np.ndarray, folder: Path) -> Model:
             return next(reader, None)
 
     target = folder / "int8.onnx"
-    quantize_static(folded.graph, str(target), Reader(), per_channel=True)
+    quantize_static(
+        folded.graph,
+        str(target),
+        Reader(),
+        per_channel=True,
+        reduce_range=saturates(cpu_flags()),  # it is the fold that is tested, not the processor
+    )
     return Model("int8", onnx.load(target), folded.signature)
 
 

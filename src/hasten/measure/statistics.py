@@ -10,13 +10,13 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Interval", "Latency", "Verdict", "latency", "speedup", "verdict"]
+__all__ = ["TELLING_BLOCKS", "Interval", "Latency", "Verdict", "latency", "speedup", "verdict"]
 
 Verdict = Literal["faster", "slower", "no measurable difference"]
 
 _RESAMPLES = 2000
 #: From so many blocks on, their spread says how processes differ.
-_TELLING_BLOCKS = 3
+TELLING_BLOCKS = 3
 #: 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom.
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
@@ -77,7 +77,7 @@ def speedup(reference: Sequence[Sequence[float]], other: Sequence[Sequence[float
         raise ValueError("no round in common")
     median = float(np.median(np.concatenate(ratios)))
     ends = [median, *np.percentile(_bootstrap_medians(ratios), [2.5, 97.5])]
-    if len(ratios) >= _TELLING_BLOCKS:
+    if len(ratios) >= TELLING_BLOCKS:
         ends += _student_interval(np.array([np.median(block) for block in ratios]))
     return Interval(median, float(min(ends)), float(max(ends)))
 

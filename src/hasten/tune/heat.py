@@ -13,7 +13,7 @@ from hasten.measure.clock import Deadline
 from hasten.measure.patience import CutShortError, patiently
 from hasten.measure.process import Worker
 from hasten.measure.rounds import Entrant, Measurement, Target, run_rounds
-from hasten.measure.statistics import Interval, speedup
+from hasten.measure.statistics import TELLING_BLOCKS, Interval, speedup
 from hasten.progress import Advance, ignore
 from hasten.runtimes import get_runtime
 from hasten.tune.candidate import Contestant
@@ -83,24 +83,27 @@ class Heats:
         *,
         blocks: int = 1,
         deadline: Deadline | None = None,
+        needed_until: Deadline | None = None,
         advance: Advance = ignore,
     ) -> Result:
         """Measure these side by side; each block has fresh worker processes.
 
-        A contestant that fails is dropped with its reason. Raises RuntimeFailureError when the
+        The first blocks, as many as an interval needs, may take until ``needed_until``. A
+        contestant that fails is dropped with its reason. Raises RuntimeFailureError when the
         reference fails. There may have been no time for any round: then nothing is measured.
         """
         deadline = deadline or self.deadline
         result = Result(self.target, Measurement(), {one: Measurement() for one in contestants})
         block_s = 0.0
-        for _ in range(blocks):
-            left_s = deadline.left_s
+        for block in range(blocks):
+            until = deadline if block >= TELLING_BLOCKS else needed_until or deadline
+            left_s = until.left_s
             if left_s <= block_s:  # part of a block would weigh as much as a whole one
                 break
             with Worker(self.scratch) as worker:
                 reference = Entrant(worker, result.reference)
-                self._block(reference, result, rounds, deadline, advance)
-            block_s = left_s - deadline.left_s
+                self._block(reference, result, rounds, until, advance)
+            block_s = left_s - until.left_s
         self._conclude(result)
         return result
 

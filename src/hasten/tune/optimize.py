@@ -26,7 +26,7 @@ from hasten.tune.settings import Settings
 
 __all__ = ["optimize"]
 
-#: Kept back for the ledger, as a share of the time.
+#: Kept back for the ledger, as a share of the time; the confirmation comes before it.
 _LEDGER_SHARE = 0.15
 
 
@@ -76,6 +76,7 @@ def optimize(
         progress,
         settings.pace,
         list(notes),
+        needed_until=deadline,
     )
     outcome = race.run()
     outcome.notes += [f"unsteady: {cause}" for cause in Weather.now().unrest_since(before)]

@@ -57,7 +57,11 @@ class Outcome:
 
 @dataclass(eq=False)
 class Race:
-    """One race, run once. ``field`` holds the contestants that may still win."""
+    """One race, run once.
+
+    ``contestants`` may still win. ``needed_until`` is how long the confirmation may take for the
+    blocks that it needs, where that is longer than the race.
+    """
 
     reference: Contestant
     contestants: list[Contestant]
@@ -68,6 +72,7 @@ class Race:
     progress: Progress
     pace: Pace = field(default_factory=Pace)
     notes: list[str] = field(default_factory=list)
+    needed_until: Deadline | None = None
 
     def run(self) -> Outcome:
         """Race to the end, to the deadline or to Ctrl-C; the best so far wins in every case.
@@ -219,6 +224,7 @@ class Race:
                 [*finalists, twin],
                 self.pace.final_rounds,
                 blocks=self.pace.final_blocks,
+                needed_until=self.needed_until,
                 advance=advance,
             )
         control = result.speedup(twin) if twin in result.measured else None

@@ -15,11 +15,12 @@ import numpy as np
 
 from hasten.runtimes.litert.lowering import layout
 from hasten.runtimes.litert.lowering.layout import Perm
+from hasten.runtimes.litert.lowering.limits import require_taken
 from hasten.runtimes.litert.lowering.program import Operator, Quantization, Tensor
 from hasten.runtimes.litert.lowering.quantization import Target
 from hasten.runtimes.litert.lowering.unsupported import Unsupported
 
-__all__ = ["Builder", "Value"]
+__all__ = ["Builder", "Value", "dequantized", "quantize"]
 
 FLOAT = np.dtype(np.float32)
 
@@ -235,7 +236,11 @@ class Builder:
         outputs: Sequence[Tensor],
         **options: Any,
     ) -> None:
-        """Append an operator with outputs made by the caller."""
+        """Append an operator with outputs made by the caller.
+
+        Raises Unsupported where its kernel takes no such operand.
+        """
+        require_taken(kind, inputs)
         made = Operator(kind, list(inputs), list(outputs), options, self.source)
         self.operators.append(made)
 

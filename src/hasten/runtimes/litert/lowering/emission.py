@@ -177,7 +177,7 @@ def _operator(operator: Operator, codes: list[tuple[str, int]], index: dict[int,
     made.opcodeIndex = codes.index((operator.kind, version_of(operator)))
     made.inputs = [-1 if one is None else index[id(one)] for one in operator.inputs]
     made.outputs = [index[id(one)] for one in operator.outputs]
-    name = options_table(operator.kind)
+    name = _options_table(operator.kind)
     if name is not None:
         options = getattr(schema, f"{name}T")()
         for field, value in operator.options.items():
@@ -189,7 +189,7 @@ def _operator(operator: Operator, codes: list[tuple[str, int]], index: dict[int,
     return made
 
 
-def options_table(kind: str) -> str | None:
+def _options_table(kind: str) -> str | None:
     """Name of the table that an operator keeps its options in; None where it has none."""
     camel = "".join(word.capitalize() for word in kind.split("_"))
     name = _OPTIONS.get(kind, f"{camel}Options")

@@ -6,7 +6,7 @@ gathered, so that one message names all of it.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,16 +15,19 @@ import onnx
 from onnx import helper, numpy_helper
 
 from hasten.errors import RefusedError
-from hasten.graph.operators import is_default_domain
+from hasten.graph.operators import is_default_domain, node_label
 from hasten.runtimes.litert.lowering import layout
 from hasten.runtimes.litert.lowering.builder import Builder, Value
+from hasten.runtimes.litert.lowering.limits import TAKEN
 from hasten.runtimes.litert.lowering.node import Node, OutputSpec, infer_outputs
 from hasten.runtimes.litert.lowering.operators import OPERATORS
+from hasten.runtimes.litert.lowering.opset import opset_of
 from hasten.runtimes.litert.lowering.program import Program, Quantization, Tensor
 from hasten.runtimes.litert.lowering.quantization import find_targets
+from hasten.runtimes.litert.lowering.reasons import why_not
 from hasten.runtimes.litert.lowering.unsupported import Unsupported
 
-__all__ = ["build_program"]
+__all__ = ["build_program", "input_shapes"]
 
 #: Folding gives up on results larger than this: they are better computed when the model runs.
 _MAX_FOLDED_BYTES = 1 << 26
@@ -57,7 +60,7 @@ def build_program(
     """
     walk = _Walk(proto, channels_last)
     walk.declare_inputs(shapes)
-    for node in in_order(proto.graph):
+    for node in _in_order(proto.graph):
         walk.lower(node)
     if walk.problems:
         raise RefusedError(f"litert has no equal of: {'; '.join(walk.problems)}")
@@ -68,12 +71,10 @@ class _Walk:
     def __init__(self, proto: onnx.ModelProto, channels_last: frozenset[str]) -> None:
         self._proto = proto
         self._channels_last = channels_last
-        self._opset = max(
-            (one.version for one in proto.opset_import if is_default_domain(one.domain)), default=1
-        )
-        self._to = Builder(targets=find_targets(proto.graph, in_order(proto.graph)))
+        self._opset = opset_of(proto)
+        self._functions = {(one.domain, one.name) for one in proto.functions}
+        self._to = Builder(targets=find_targets(proto.graph, _in_order(proto.graph)))
         self._inputs: list[Tensor] = []
-        self._readers: dict[str, int] = defaultdict(int)
         self.problems: list[str] = []
         #: Values behind a node that could not be lowered: what reads them is not judged.
         self._unknown: set[str] = set()
@@ -88,6 +89,10 @@ class _Walk:
                 continue
             shape = shapes[value.name]
             dtype = np.dtype(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+            if dtype not in TAKEN:
+                self.problems.append(f"input {value.name}: kernels take no {_name(dtype)}")
+                self._unknown.add(value.name)
+                continue
             last = value.name in self._channels_last
             perm = layout.channels_last(len(shape)) if last else layout.identity(len(shape))
             tensor = Tensor(value.name, dtype, layout.apply(perm, shape))
@@ -95,13 +100,13 @@ class _Walk:
             self._to.bind(value.name, tensor, perm)
 
     def lower(self, proto: onnx.NodeProto) -> None:
-        node = Node(proto, self._opset)
+        node = Node(_in_short_domain(proto), self._opset)
         self._to.source = node.label
         known = [name for name in node.inputs if name]
         if not self._unknown.isdisjoint(known):
             self._unknown.update(node.outputs)
-            if node.op not in OPERATORS:
-                self.problems.append(f"{node.op} (node {node.label})")
+            if node.op not in OPERATORS and node.op not in _OF_SHAPES:
+                self.problems.append(f"{node.op} (node {node.label}): {self._why_not(node)}")
             return
         try:
             self._lower(node, known)
@@ -110,20 +115,32 @@ class _Walk:
             self._unknown.update(node.outputs)
 
     def _lower(self, node: Node, known: list[str]) -> None:
-        if not is_default_domain(node.proto.domain):
-            raise Unsupported(f"an operator of {node.proto.domain}")
+        own = (node.proto.domain, node.op) not in self._functions
+        if not own or not is_default_domain(node.proto.domain):
+            raise Unsupported(self._why_not(node))
         if self._fold(node, known):
             return
         handler = OPERATORS.get(node.op)
         if handler is None:
-            raise Unsupported("not covered")
+            raise Unsupported(self._why_not(node))
         values = {name: self._to.value(name) for name in known}
+        for name, value in values.items():
+            _require_taken(f"reads {name}, but", value.dtype, node)
         kinds = {name: (value.dtype, value.shape) for name, value in values.items()}
         data = {name: array for name in known if (array := self._small(values[name])) is not None}
         node.specs = infer_outputs(node.proto, self._opset, kinds, data)
+        for spec in node.specs:
+            _require_taken("its output:", spec.dtype, node)
         handler(node, self._to)
         for name, spec in zip([one for one in node.outputs if one], node.specs, strict=True):
             self._check(name, spec)
+
+    def _why_not(self, node: Node) -> str:
+        if (node.proto.domain, node.op) in self._functions:
+            return "a function of the model itself"
+        if not is_default_domain(node.proto.domain):
+            return f"an operator of {node.proto.domain}"
+        return why_not(node.op)
 
     def _small(self, value: Value) -> np.ndarray | None:
         """Elements of a constant that shape inference may ask for."""
@@ -168,7 +185,7 @@ class _Walk:
         feed = {name: self._to.array(name) for name in known}
         try:
             evaluator = ReferenceEvaluator(node.proto, opsets={"": self._opset})
-            found = evaluator.run(None, feed)
+            found = evaluator.run([name for name in node.outputs if name], feed)
         except Exception as error:
             raise Unsupported(f"cannot be computed beforehand: {error}") from error
         return [np.asarray(array) for array in found]
@@ -178,12 +195,22 @@ class _Walk:
             self._to.bind(name, self._to.constant(array, name))
 
     def finish(self) -> Program:
-        """Give outputs their names and ONNX's order of axes."""
+        """Give outputs their names and ONNX's order of axes.
+
+        Raises RefusedError for an output that nothing makes, or that no kernel gives.
+        """
         outputs: list[Tensor] = []
         taken = {id(tensor) for tensor in self._inputs}
         for output in self._proto.graph.output:
             self._to.source = output.name
+            if output.name not in self._to.values:
+                raise RefusedError(f"nothing makes {output.name}, an output of the graph")
             tensor = self._output(output)
+            if tensor.dtype not in TAKEN:
+                raise RefusedError(
+                    f"litert has no equal of output {output.name}:"
+                    f" kernels take no {_name(tensor.dtype)}"
+                )
             if id(tensor) in taken or tensor.data is not None:
                 tensor = self._copy(tensor)
             taken.add(id(tensor))
@@ -215,12 +242,41 @@ class _Walk:
 
 _MAX_INFERENCE = 4096
 
+#: What is computed from shapes, without a lowering.
+_OF_SHAPES = frozenset({"Constant", "Shape", "Size"})
 
-def in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+
+def _in_short_domain(proto: onnx.NodeProto) -> onnx.NodeProto:
+    """A node of ONNX's own, with the spelling of their domain that schemas are found under."""
+    if not proto.domain or not is_default_domain(proto.domain):
+        return proto
+    made = onnx.NodeProto()
+    made.CopyFrom(proto)
+    made.ClearField("domain")
+    return made
+
+
+def _require_taken(what: str, dtype: np.dtype[Any], node: Node) -> None:
+    """Codes of 16 bits without a sign are stored with one; other dtypes have no kernels."""
+    codes = dtype == np.uint16 and node.op in _CODES
+    if dtype not in TAKEN and not codes:
+        raise Unsupported(f"{what} kernels take no {_name(dtype)}")
+
+
+_CODES = frozenset({"DequantizeLinear", "QuantizeLinear"})
+
+
+def _name(dtype: np.dtype[Any]) -> str:
+    return "text" if dtype.kind in "OSU" else dtype.name
+
+
+def _in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """Nodes behind all that they read: writers of quantized graphs append what comes first.
 
-    Raises RefusedError where nodes wait for each other or for a value that nothing makes.
+    Raises RefusedError where nodes wait for each other or for a value that nothing makes, and where
+    two of them make the same.
     """
+    _require_single(graph)
     made = {value.name for value in (*graph.input, *graph.initializer)} | {""}
     waiting = list(graph.node)
     ordered: list[onnx.NodeProto] = []
@@ -234,14 +290,30 @@ def in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
                 left.append(node)
         if len(left) == len(waiting):
             lost = next(name for name in left[0].input if name not in made)
-            raise RefusedError(f"nothing makes {lost}, which node {left[0].name} reads")
+            raise RefusedError(f"nothing makes {lost}, which node {node_label(left[0])} reads")
         waiting = left
     return ordered
 
 
+def _require_single(graph: onnx.GraphProto) -> None:
+    made = [name for node in graph.node for name in node.output if name]
+    made += [value.name for value in graph.input]
+    for names, what in ((made, "made"), ([value.name for value in graph.output], "given out")):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise RefusedError(f"{', '.join(twice)} would be {what} twice")
+
+
 def input_shapes(proto: onnx.ModelProto) -> dict[str, tuple[Any, ...]]:
-    """Shape of each input: ints, names of free dimensions, None for one without a name."""
+    """Shape of each input: ints, names of free dimensions, None for one without a name.
+
+    Raises RefusedError where an input is no tensor, or has no number of axes.
+    """
     constants = {tensor.name for tensor in proto.graph.initializer}
+    for value in proto.graph.input:
+        kind = value.type
+        if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
+            raise RefusedError(f"litert needs the shape of input {value.name}: it is not declared")
     return {
         value.name: tuple(
             dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None

@@ -10,6 +10,7 @@ from hasten.runtimes.litert.lowering.emission import emit_file, operator_codes
 from hasten.runtimes.litert.lowering.free_batch import SIZES, merge
 from hasten.runtimes.litert.lowering.fusion import fuse
 from hasten.runtimes.litert.lowering.graph_walk import build_program, input_shapes
+from hasten.runtimes.litert.lowering.opset import lifted
 from hasten.runtimes.litert.lowering.patterns import with_gelu
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def lower_graph(proto: onnx.ModelProto, *, channels_last: frozenset[str] = froze
 
     Raises RefusedError that names each node without an equal in TFLite.
     """
-    proto = with_gelu(proto)
+    proto = with_gelu(lifted(proto))
     declared = input_shapes(proto)
     _require_fixed(declared)
     if not any(shape and not isinstance(shape[0], int) for shape in declared.values()):

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from hasten.runtimes.litert.lowering.program import Quantization
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import onnx
 
@@ -27,10 +27,38 @@ _SHIFTS: dict[np.dtype[Any], tuple[np.dtype[Any], int]] = {
     np.dtype(np.uint16): (np.dtype(np.int16), 32768),
 }
 
-#: Operators that move elements and compute nothing: what follows them holds for what they read.
+#: Operators that move elements of their first operand, or pick among them: what follows them holds
+#: for what they read.
 PASSING = frozenset(
-    {"Flatten", "Identity", "Relu", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "Dropout"}
+    {
+        "CenterCropPad",
+        "DepthToSpace",
+        "Dropout",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "Identity",
+        "MaxPool",
+        "Pad",
+        "ReduceMax",
+        "ReduceMin",
+        "Relu",
+        "Reshape",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Trilu",
+        "Unsqueeze",
+    }
 )
+
+#: The same of operators that take elements from all their operands.
+_PASSING_ALL = frozenset({"Concat", "Max", "Min"})
 
 
 class Target(NamedTuple):
@@ -81,17 +109,21 @@ def find_targets(graph: onnx.GraphProto, ordered: Sequence[onnx.NodeProto]) -> d
 def _target(
     reader: onnx.NodeProto,
     name: str,
-    constants: dict[str, onnx.TensorProto],
+    constants: dict[str, np.ndarray],
     targets: dict[str, Target],
 ) -> Target | None:
-    if reader.input[0] != name:
+    passing = reader.op_type in _PASSING_ALL
+    if not passing and reader.input[0] != name:
         return None
-    if reader.op_type in PASSING:
-        return targets.get(reader.output[0])
-    given = [constants.get(one) for one in reader.input[1:]]
+    if passing or reader.op_type in PASSING:
+        forms = [targets.get(output) for output in reader.output if output]
+        first = forms[0]
+        alike = first is not None and all(_alike(first, form) for form in forms[1:])
+        return first if alike else None
+    given = [constants.get(one) for one in reader.input[1:] if one]
     if reader.op_type != "QuantizeLinear" or not given or any(one is None for one in given):
         return None
-    arrays = [numpy_helper.to_array(one) for one in given if one is not None]
+    arrays = [one for one in given if one is not None]
     if arrays[0].size != 1:
         return None
     return shifted(arrays[0], arrays[1] if len(arrays) > 1 else np.array(0, np.uint8))
@@ -103,12 +135,26 @@ def _alike(one: Target, other: Target | None) -> bool:
     )
 
 
-def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
     made = {
-        node.output[0]: attribute.t
+        node.output[0]: _number(attribute)
         for node in graph.node
         if node.op_type == "Constant"
         for attribute in node.attribute
-        if attribute.name == "value"
+        if attribute.name in {"value", "value_float", "value_int"}
     }
-    return made | {tensor.name: tensor for tensor in graph.initializer}
+    given = {tensor.name: numpy_helper.to_array(tensor) for tensor in _small(graph)}
+    return made | given
+
+
+def _number(attribute: onnx.AttributeProto) -> np.ndarray:
+    if attribute.name == "value":
+        return numpy_helper.to_array(attribute.t)
+    if attribute.name == "value_int":
+        return np.array(attribute.i, np.int64)
+    return np.array(attribute.f, np.float32)
+
+
+def _small(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Constants that may be one scale or zero point: large ones are not unpacked for it."""
+    return (tensor for tensor in graph.initializer if int(np.prod(tensor.dims)) == 1)

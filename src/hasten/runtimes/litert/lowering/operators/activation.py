@@ -1,6 +1,6 @@
 """Activations: one operand, element by element.
 
-Those without a builtin operator are composed of others.
+Those without a builtin operator are _composed of others.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _form(wanted: Target | None, kind: str) -> Target | None:
     return Target(fixed, wanted.dtype) if fine else None
 
 
-def composed(rule: Callable[[Node, Builder, Value], Value]) -> Lowering:
+def _composed(rule: Callable[[Node, Builder, Value], Value]) -> Lowering:
     """An activation made of several operators on floats."""
 
     def lower(node: Node, to: Builder) -> None:
@@ -100,7 +100,7 @@ def composed(rule: Callable[[Node, Builder, Value], Value]) -> Lowering:
     return lower
 
 
-def relu(node: Node, to: Builder) -> None:
+def _relu(node: Node, to: Builder) -> None:
     """RELU; integers without a scale are compared with 0."""
     value = to.value(node.input(0))
     if value.dtype == FLOAT:
@@ -109,7 +109,7 @@ def relu(node: Node, to: Builder) -> None:
         to.bind_value(node.outputs[0], _bounded(to, value, 0, np.inf))
 
 
-def clip(node: Node, to: Builder) -> None:
+def _clip(node: Node, to: Builder) -> None:
     """A builtin operator for the usual bounds; else MAXIMUM and MINIMUM."""
     value = to.value(node.input(0))
     low = _bound(node, to, "min", 1, -np.inf)
@@ -144,14 +144,14 @@ def _bound(node: Node, to: Builder, name: str, at: int, default: float) -> float
     return float(found.item()) if found.dtype.kind == "f" else int(found.item())
 
 
-def leaky_relu(node: Node, to: Builder) -> None:
+def _leaky_relu(node: Node, to: Builder) -> None:
     """The slope is an option."""
     alpha = node.attribute("alpha", 0.01)
     value = to.value(node.input(0))
     to.bind_value(node.outputs[0], apply(to, "LEAKY_RELU", value, node, alpha=alpha))
 
 
-def prelu(node: Node, to: Builder) -> None:
+def _prelu(node: Node, to: Builder) -> None:
     """PRELU, whose slopes are broadcast to the operand."""
     value, slope = to.value(node.input(0)), to.value(node.input(1))
     if value.dtype != FLOAT:
@@ -173,14 +173,14 @@ def prelu(node: Node, to: Builder) -> None:
     to.bind_value(node.outputs[0], Value(made, perm, node.dtype))
 
 
-def gelu(node: Node, to: Builder) -> None:
+def _gelu(node: Node, to: Builder) -> None:
     """Both forms are options of one builtin operator."""
     tanh = node.attribute("approximate", "none") == "tanh"
     value = to.value(node.input(0))
     to.bind_value(node.outputs[0], apply(to, "GELU", value, node, approximate=tanh))
 
 
-def elu(node: Node, to: Builder) -> None:
+def _elu(node: Node, to: Builder) -> None:
     """ELU has a slope of 1; another one is put together."""
     alpha = node.attribute("alpha", 1.0)
     value = to.value(node.input(0))
@@ -196,14 +196,14 @@ def _scaled_elu(to: Builder, value: Value, alpha: float) -> Value:
     return compute(to, "ADD", compute(to, "MUL", below, alpha), compute(to, "RELU", value))
 
 
-def selu(node: Node, to: Builder, value: Value) -> Value:
+def _selu(node: Node, to: Builder, value: Value) -> Value:
     """An ELU times a factor."""
     alpha = node.attribute("alpha", 1.6732632423543772848170429916717)
     gamma = node.attribute("gamma", 1.0507009873554804934193349852946)
     return compute(to, "MUL", _scaled_elu(to, value, alpha), gamma)
 
 
-def celu(node: Node, to: Builder, value: Value) -> Value:
+def _celu(node: Node, to: Builder, value: Value) -> Value:
     """``max(x, 0) + alpha * elu(min(x, 0) / alpha)``."""
     alpha = node.attribute("alpha", 1.0)
     below = compute(to, "MUL", compute(to, "MINIMUM", value, 0.0), 1.0 / alpha)
@@ -218,7 +218,7 @@ def sigmoid(to: Builder, value: Value, alpha: float = 0.2, beta: float = 0.5) ->
     return compute(to, "MUL", made, 1 / 6)
 
 
-def hard_sigmoid(node: Node, to: Builder, value: Value) -> Value:
+def _hard_sigmoid(node: Node, to: Builder, value: Value) -> Value:
     """A line between 0 and 1."""
     return sigmoid(to, value, node.attribute("alpha", 0.2), node.attribute("beta", 0.5))
 
@@ -246,7 +246,7 @@ _ERF = (
 _ERF_BOUND = 3.832506856900711
 
 
-def erf(_: Node, to: Builder, value: Value) -> Value:
+def _erf(_: Node, to: Builder, value: Value) -> Value:
     """A rational approximation, within 1e-6 everywhere (in float32).
 
     Source: ``ErfImpl32`` in XLA's ``client/lib/math.cc``.
@@ -258,36 +258,36 @@ def erf(_: Node, to: Builder, value: Value) -> Value:
     return compute(to, "DIV", compute(to, "MUL", within, over), under)
 
 
-def softplus(_: Node, to: Builder, value: Value) -> Value:
+def _softplus(_: Node, to: Builder, value: Value) -> Value:
     """``max(x, 0) + log(1 + exp(-abs(x)))``: nothing overflows."""
     small = compute(to, "EXP", compute(to, "NEG", compute(to, "ABS", value)))
     rest = compute(to, "LOG", compute(to, "ADD", small, 1.0))
     return compute(to, "ADD", compute(to, "RELU", value), rest)
 
 
-def softsign(_: Node, to: Builder, value: Value) -> Value:
+def _softsign(_: Node, to: Builder, value: Value) -> Value:
     """``x / (1 + abs(x))``."""
     return compute(to, "DIV", value, compute(to, "ADD", compute(to, "ABS", value), 1.0))
 
 
-def thresholded_relu(node: Node, to: Builder, value: Value) -> Value:
+def _thresholded_relu(node: Node, to: Builder, value: Value) -> Value:
     """The operand where it is greater than a threshold, else 0."""
     return _where_greater(to, value, node.attribute("alpha", 1.0), value)
 
 
-def mish(node: Node, to: Builder, value: Value) -> Value:
+def _mish(node: Node, to: Builder, value: Value) -> Value:
     """``x * tanh(softplus(x))``."""
-    return compute(to, "MUL", value, compute(to, "TANH", softplus(node, to, value)))
+    return compute(to, "MUL", value, compute(to, "TANH", _softplus(node, to, value)))
 
 
-def swish(node: Node, to: Builder, value: Value) -> Value:
+def _swish(node: Node, to: Builder, value: Value) -> Value:
     """``x * logistic(alpha * x)``."""
     alpha = node.attribute("alpha", 1.0)
     inner = value if alpha == 1.0 else compute(to, "MUL", value, alpha)
     return compute(to, "MUL", value, compute(to, "LOGISTIC", inner))
 
 
-def shrink(node: Node, to: Builder, value: Value) -> Value:
+def _shrink(node: Node, to: Builder, value: Value) -> Value:
     """Towards 0 by the bias, and 0 between the thresholds."""
     threshold, bias = node.attribute("lambd", 0.5), node.attribute("bias", 0.0)
     above = _where_greater(to, value, threshold, compute(to, "ADD", value, -bias))
@@ -306,23 +306,23 @@ def _where_greater(to: Builder, value: Value, threshold: float, chosen: Value) -
 
 
 OPERATORS: dict[str, Lowering] = {
-    "Celu": composed(celu),
-    "Clip": clip,
-    "Elu": elu,
-    "Erf": composed(erf),
-    "Gelu": gelu,
-    "HardSigmoid": composed(hard_sigmoid),
+    "Celu": _composed(_celu),
+    "Clip": _clip,
+    "Elu": _elu,
+    "Erf": _composed(_erf),
+    "Gelu": _gelu,
+    "HardSigmoid": _composed(_hard_sigmoid),
     "HardSwish": unary("HARD_SWISH"),
-    "LeakyRelu": leaky_relu,
-    "Mish": composed(mish),
-    "PRelu": prelu,
-    "Relu": relu,
-    "Selu": composed(selu),
-    "Shrink": composed(shrink),
+    "LeakyRelu": _leaky_relu,
+    "Mish": _composed(_mish),
+    "PRelu": _prelu,
+    "Relu": _relu,
+    "Selu": _composed(_selu),
+    "Shrink": _composed(_shrink),
     "Sigmoid": unary("LOGISTIC"),
-    "Softplus": composed(softplus),
-    "Softsign": composed(softsign),
-    "Swish": composed(swish),
+    "Softplus": _composed(_softplus),
+    "Softsign": _composed(_softsign),
+    "Swish": _composed(_swish),
     "Tanh": unary("TANH"),
-    "ThresholdedRelu": composed(thresholded_relu),
+    "ThresholdedRelu": _composed(_thresholded_relu),
 }

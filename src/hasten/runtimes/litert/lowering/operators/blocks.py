@@ -19,7 +19,7 @@ __all__ = ["OPERATORS"]
 _NARROW = frozenset(np.dtype(kind) for kind in (np.int8, np.uint8, np.int16))
 
 
-def depth_to_space(node: Node, to: Builder) -> None:
+def _depth_to_space(node: Node, to: Builder) -> None:
     """TFLite has places before channels (DCR); for the other order channels are moved before."""
     value, block = to.value(node.input(0)), node.attribute("blocksize")
     value = ordered(to, value, layout.channels_last(4))
@@ -28,7 +28,7 @@ def depth_to_space(node: Node, to: Builder) -> None:
     to.bind_value(node.outputs[0], _moved(to, "DEPTH_TO_SPACE", node, value))
 
 
-def space_to_depth(node: Node, to: Builder) -> None:
+def _space_to_depth(node: Node, to: Builder) -> None:
     """The way back."""
     value, block = to.value(node.input(0)), node.attribute("blocksize")
     value = ordered(to, value, layout.channels_last(4))
@@ -67,4 +67,4 @@ def _channels(to: Builder, value: Value, places: int, *, last: bool) -> Value:
     return replace(value, tensor=to.reshaped(turned, value.tensor.shape))
 
 
-OPERATORS: dict[str, Lowering] = {"DepthToSpace": depth_to_space, "SpaceToDepth": space_to_depth}
+OPERATORS: dict[str, Lowering] = {"DepthToSpace": _depth_to_space, "SpaceToDepth": _space_to_depth}

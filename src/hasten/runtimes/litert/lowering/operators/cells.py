@@ -67,7 +67,7 @@ def lstm(to: Builder, cell: Cell, given: Value, states: States) -> States:
     """Gates in the order input, output, forget, cell."""
     hidden, memory = states
     gate, candidate, squash = cell.activations
-    into, out, keep, new = split(to, _with_recurrence(to, cell, given, hidden), 4)
+    into, out, keep, new = _split(to, _with_recurrence(to, cell, given, hidden), 4)
     into = gate(to, _peeped(to, cell, into, memory, 0))
     made = compute(to, "MUL", into, candidate(to, new))
     if memory is not None:
@@ -88,7 +88,7 @@ def gru(to: Builder, cell: Cell, given: Value, states: States) -> States:
     """Gates in the order update, reset, hidden."""
     hidden = states[0]
     gate, candidate = cell.activations
-    update, reset, new = split(to, given, 3)
+    update, reset, new = _split(to, given, 3)
     size = cell.hidden
     last = slice(2 * size, None)
     inner = constant(to, cell.recurrence_bias[None, last])
@@ -98,7 +98,7 @@ def gru(to: Builder, cell: Cell, given: Value, states: States) -> States:
         new, update = candidate(to, new), gate(to, update)
         return compute(to, "SUB", new, compute(to, "MUL", update, new)), None
     gates = _product(to, hidden, cell.recurrence[: 2 * size])
-    more = split(to, gates, 2)
+    more = _split(to, gates, 2)
     update = gate(to, compute(to, "ADD", update, more[0]))
     reset = gate(to, compute(to, "ADD", reset, more[1]))
     if cell.linear_before_reset:
@@ -132,7 +132,7 @@ def _product(
     return fully_connected(to, to.stored(value), kernel, offset)
 
 
-def split(to: Builder, value: Value, parts: int) -> list[Value]:
+def _split(to: Builder, value: Value, parts: int) -> list[Value]:
     """Equal parts of the last axis."""
     *outer, size = value.tensor.shape
     made = [

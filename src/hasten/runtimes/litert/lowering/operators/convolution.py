@@ -23,7 +23,7 @@ from hasten.runtimes.litert.lowering.weights import (
 __all__ = ["OPERATORS"]
 
 
-def conv(node: Node, to: Builder) -> None:
+def _conv(node: Node, to: Builder) -> None:
     """CONV_2D, DEPTHWISE_CONV_2D or CONV_3D; one dimension is two with a height of 1."""
     value, weights = to.value(node.input(0)), weights_of(node, to)
     window = window_of(node, value.shape[2:], weights.shape[2:])
@@ -108,4 +108,4 @@ def _conv_3d(node: Node, to: Builder, value: Value, weights: Value, window: Wind
     return joined(to, made, 1)
 
 
-OPERATORS: dict[str, Lowering] = {"Conv": conv}
+OPERATORS: dict[str, Lowering] = {"Conv": _conv}

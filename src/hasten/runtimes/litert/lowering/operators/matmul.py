@@ -23,7 +23,7 @@ __all__ = ["OPERATORS", "fully_connected"]
 _MAX_RANK = 5
 
 
-def gemm(node: Node, to: Builder) -> None:
+def _gemm(node: Node, to: Builder) -> None:
     """``alpha * A' * B' + beta * C``; the common form is one FULLY_CONNECTED."""
     one, other = to.value(node.input(0)), weights_of(node, to)
     if one.dtype != FLOAT:
@@ -47,7 +47,7 @@ def gemm(node: Node, to: Builder) -> None:
     to.bind_value(node.outputs[0], made)
 
 
-def matmul(node: Node, to: Builder) -> None:
+def _matmul(node: Node, to: Builder) -> None:
     """Products of matrices, or of stacks of them."""
     one, other = (_thinned(to, to.value(name)) for name in node.inputs)
     if one.dtype != FLOAT:
@@ -148,4 +148,4 @@ def _is_row(value: Value, size: int) -> bool:
     return value.shape in {(size,), (1, size)} or value.tensor.size == 1
 
 
-OPERATORS: dict[str, Lowering] = {"Gemm": gemm, "MatMul": matmul}
+OPERATORS: dict[str, Lowering] = {"Gemm": _gemm, "MatMul": _matmul}

@@ -25,7 +25,7 @@ from hasten.runtimes.litert.lowering.unsupported import Unsupported
 __all__ = ["OPERATORS"]
 
 
-def on_floats(rule: Callable[[Node, Builder, Value], Value]) -> Lowering:
+def _on_floats(rule: Callable[[Node, Builder, Value], Value]) -> Lowering:
     """A normalization of the first input."""
 
     def lower(node: Node, to: Builder) -> None:
@@ -37,7 +37,7 @@ def on_floats(rule: Callable[[Node, Builder, Value], Value]) -> Lowering:
     return lower
 
 
-def batch_normalization(node: Node, to: Builder, value: Value) -> Value:
+def _batch_normalization(node: Node, to: Builder, value: Value) -> Value:
     """A factor and an offset for each channel, which a convolution before takes into itself."""
     if node.attribute("training_mode", 0):
         raise Unsupported("in training mode")
@@ -52,7 +52,7 @@ def batch_normalization(node: Node, to: Builder, value: Value) -> Value:
     return compute(to, "ADD", scaled, constant(to, offset.reshape(along)))
 
 
-def layer_normalization(node: Node, to: Builder) -> None:
+def _layer_normalization(node: Node, to: Builder) -> None:
     """Over all axes from the given one on; mean and 1 / deviation are further outputs."""
     value = to.real(to.value(node.input(0)))
     axes = _from(node, value.rank)
@@ -68,7 +68,7 @@ def layer_normalization(node: Node, to: Builder) -> None:
             to.bind_value(name, one)
 
 
-def rms_normalization(node: Node, to: Builder, value: Value) -> Value:
+def _rms_normalization(node: Node, to: Builder, value: Value) -> Value:
     """The same without subtracting the mean."""
     axes = _from(node, value.rank)
     inverse = _inverse_root(to, value, axes, node.attribute("epsilon", 1e-5))
@@ -91,13 +91,13 @@ def _normalized(to: Builder, value: Value, axes: Sequence[int], epsilon: float) 
     return compute(to, "MUL", centred, _inverse_root(to, centred, axes, epsilon))
 
 
-def instance_normalization(node: Node, to: Builder, value: Value) -> Value:
+def _instance_normalization(node: Node, to: Builder, value: Value) -> Value:
     """Over the spatial axes."""
     made = _normalized(to, value, range(2, value.rank), node.attribute("epsilon", 1e-5))
     return _per_channel(node, to, made)
 
 
-def group_normalization(node: Node, to: Builder, value: Value) -> Value:
+def _group_normalization(node: Node, to: Builder, value: Value) -> Value:
     """Over the spatial axes and the channels of a group."""
     groups, epsilon = node.attribute("num_groups"), node.attribute("epsilon", 1e-5)
     batch, channels = value.shape[:2]
@@ -128,7 +128,7 @@ def _per_channel(node: Node, to: Builder, value: Value, groups: int = 0) -> Valu
     return value
 
 
-def lp_normalization(node: Node, to: Builder, value: Value) -> Value:
+def _lp_normalization(node: Node, to: Builder, value: Value) -> Value:
     """Divided by its norm along an axis; where that is 0, so is the result."""
     axis = node.attribute("axis", -1) % value.rank
     if node.attribute("p", 2) == 1:
@@ -142,7 +142,7 @@ def lp_normalization(node: Node, to: Builder, value: Value) -> Value:
 _TINY = float(np.finfo(np.float32).tiny)
 
 
-def mean_variance_normalization(node: Node, to: Builder, value: Value) -> Value:
+def _mean_variance_normalization(node: Node, to: Builder, value: Value) -> Value:
     """``(x - mean) / (deviation + 1e-9)``, as ONNX defines it."""
     axes = [axis % value.rank for axis in node.attribute("axes", [0, 2, 3])]
     centred = compute(to, "SUB", value, mean(to, value, axes))
@@ -150,7 +150,7 @@ def mean_variance_normalization(node: Node, to: Builder, value: Value) -> Value:
     return compute(to, "DIV", centred, compute(to, "ADD", deviation, 1e-9))
 
 
-def local_response_normalization(node: Node, to: Builder, value: Value) -> Value:
+def _local_response_normalization(node: Node, to: Builder, value: Value) -> Value:
     """A builtin operator where as many channels count on either side, else put together."""
     size = node.attribute("size")
     alpha, beta = node.attribute("alpha", 1e-4), node.attribute("beta", 0.75)
@@ -178,12 +178,12 @@ def local_response_normalization(node: Node, to: Builder, value: Value) -> Value
 
 
 OPERATORS: dict[str, Lowering] = {
-    "BatchNormalization": on_floats(batch_normalization),
-    "GroupNormalization": on_floats(group_normalization),
-    "InstanceNormalization": on_floats(instance_normalization),
-    "LRN": on_floats(local_response_normalization),
-    "LayerNormalization": layer_normalization,
-    "LpNormalization": on_floats(lp_normalization),
-    "MeanVarianceNormalization": on_floats(mean_variance_normalization),
-    "RMSNormalization": on_floats(rms_normalization),
+    "BatchNormalization": _on_floats(_batch_normalization),
+    "GroupNormalization": _on_floats(_group_normalization),
+    "InstanceNormalization": _on_floats(_instance_normalization),
+    "LRN": _on_floats(_local_response_normalization),
+    "LayerNormalization": _layer_normalization,
+    "LpNormalization": _on_floats(_lp_normalization),
+    "MeanVarianceNormalization": _on_floats(_mean_variance_normalization),
+    "RMSNormalization": _on_floats(_rms_normalization),
 }

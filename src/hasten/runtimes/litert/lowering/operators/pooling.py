@@ -37,7 +37,7 @@ def requantizable(node: Node, to: Builder, value: Value) -> bool:
     return wanted is None or 2 * wanted.quantization.scale.item() >= have.scale.item()
 
 
-def max_pool(node: Node, to: Builder) -> None:
+def _max_pool(node: Node, to: Builder) -> None:
     """The largest of each window; what pads it is below all."""
     if len(node.outputs) > 1 and node.outputs[1]:
         raise Unsupported("TFLite's pooling gives no indices")
@@ -55,7 +55,7 @@ def max_pool(node: Node, to: Builder) -> None:
     to.bind_value(node.outputs[0], made if codes else casted(to, made, dtype))
 
 
-def average_pool(node: Node, to: Builder) -> None:
+def _average_pool(node: Node, to: Builder) -> None:
     """The mean of each window, counting what pads it or not."""
     value = to.value(node.input(0))
     window = _window(node, value)
@@ -83,7 +83,7 @@ def _corrected(to: Builder, made: Value, window: Window, divisors: Sequence[np.n
     return compute(to, "MUL", made, constant(to, factors))
 
 
-def lp_pool(node: Node, to: Builder) -> None:
+def _lp_pool(node: Node, to: Builder) -> None:
     """The p-th root of the sum of p-th powers: a mean, times the size of the window."""
     power = node.attribute("p", 2)
     value = to.real(to.value(node.input(0)))
@@ -93,7 +93,7 @@ def lp_pool(node: Node, to: Builder) -> None:
     to.bind_value(node.outputs[0], _root(to, made, power))
 
 
-def global_lp_pool(node: Node, to: Builder) -> None:
+def _global_lp_pool(node: Node, to: Builder) -> None:
     """The same over all of the image."""
     power = node.attribute("p", 2)
     value = _raised(to, to.real(to.value(node.input(0))), power)
@@ -114,7 +114,7 @@ def _root(to: Builder, value: Value, power: int) -> Value:
     return value if power == 1 else compute(to, "POW", value, 1.0 / power)
 
 
-def global_pool(kind: str) -> Lowering:
+def _global_pool(kind: str) -> Lowering:
     """A reduction over the spatial axes; in integers a mean may write another scale."""
 
     def lower(node: Node, to: Builder) -> None:
@@ -171,10 +171,10 @@ def _declared_ends(node: Node, window: Window) -> Sequence[int]:
 
 
 OPERATORS: dict[str, Lowering] = {
-    "AveragePool": average_pool,
-    "GlobalAveragePool": global_pool("MEAN"),
-    "GlobalLpPool": global_lp_pool,
-    "GlobalMaxPool": global_pool("REDUCE_MAX"),
-    "LpPool": lp_pool,
-    "MaxPool": max_pool,
+    "AveragePool": _average_pool,
+    "GlobalAveragePool": _global_pool("MEAN"),
+    "GlobalLpPool": _global_lp_pool,
+    "GlobalMaxPool": _global_pool("REDUCE_MAX"),
+    "LpPool": _lp_pool,
+    "MaxPool": _max_pool,
 }

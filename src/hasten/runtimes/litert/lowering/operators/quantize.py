@@ -8,6 +8,7 @@ import numpy as np
 
 from hasten.runtimes.litert.lowering.builder import FLOAT, Builder, Value
 from hasten.runtimes.litert.lowering.node import Node
+from hasten.runtimes.litert.lowering.operators.elementwise import casted, pair, plain
 from hasten.runtimes.litert.lowering.program import Tensor
 from hasten.runtimes.litert.lowering.quantization import Target, shifted
 from hasten.runtimes.litert.lowering.unsupported import Unsupported
@@ -15,7 +16,7 @@ from hasten.runtimes.litert.lowering.unsupported import Unsupported
 __all__ = ["OPERATORS"]
 
 
-def quantize_linear(node: Node, to: Builder) -> None:
+def _quantize_linear(node: Node, to: Builder) -> None:
     """Codes are a value that is stored in integers; nothing is emitted where it already is."""
     if node.attribute("block_size", 0):
         raise Unsupported("quantized in blocks")
@@ -24,12 +25,36 @@ def quantize_linear(node: Node, to: Builder) -> None:
         raise Unsupported(f"quantizes {value.dtype}")
     form = _form(node, to, value, node.dtype)
     if not form.quantization.per_tensor and not value.constant:
-        raise Unsupported("quantizes activations per channel")
+        _quantized_by_hand(node, to, value, form)
+        return
     made = to.quantized(value, form.quantization, form.dtype)
     to.bind_value(node.outputs[0], replace(made, dtype=node.dtype))
 
 
-def dequantize_linear(node: Node, to: Builder) -> None:
+def _quantized_by_hand(node: Node, to: Builder, value: Value, form: Target) -> None:
+    """Scales per channel of an activation: TFLite has them for weights alone."""
+    value = plain(to, value)
+    along = [1] * value.rank
+    along[form.quantization.axis] = -1
+    zero_point = form.quantization.zero_point
+    if node.dtype != form.dtype:
+        zero_point = zero_point - int(np.iinfo(form.dtype).min)
+    limits = np.iinfo(node.dtype)
+    tensor = value.tensor
+    for kind, operand in (
+        ("DIV", form.quantization.scale.reshape(along)),
+        ("ROUND", None),
+        ("ADD", zero_point.astype(np.float32).reshape(along)),
+        ("MAXIMUM", np.array(limits.min, np.float32)),
+        ("MINIMUM", np.array(limits.max, np.float32)),
+        ("CAST", None),
+    ):
+        operands = [tensor] if operand is None else [tensor, to.constant(operand)]
+        tensor = to.emit(kind, operands, tensor.shape, node.dtype if kind == "CAST" else FLOAT)
+    to.bind(node.outputs[0], tensor, value.perm)
+
+
+def _dequantize_linear(node: Node, to: Builder) -> None:
     """The real value of codes: said by the scale that is stored with them."""
     if node.attribute("block_size", 0):
         raise Unsupported("quantized in blocks")
@@ -64,7 +89,7 @@ def _declared(to: Builder, value: Value, form: Target) -> Value:
         offset = 0 if tensor.dtype == form.dtype else int(np.iinfo(form.dtype).min)
         data = (tensor.data.astype(np.int64) + offset).astype(form.dtype)
         return replace(value, tensor=to.constant(data, tensor.name, form.quantization))
-    if not form.quantization.per_tensor or not is_input(to, tensor):
+    if not form.quantization.per_tensor or not _is_input(to, tensor):
         return value
     if tensor.dtype == form.dtype:
         tensor.quantization = form.quantization
@@ -77,7 +102,7 @@ def _declared(to: Builder, value: Value, form: Target) -> Value:
     return replace(value, tensor=signed)
 
 
-def is_input(to: Builder, tensor: Tensor) -> bool:
+def _is_input(to: Builder, tensor: Tensor) -> bool:
     """Whether no operator writes this tensor."""
     return not any(tensor in operator.outputs for operator in to.operators)
 
@@ -99,23 +124,20 @@ def _by_hand(node: Node, to: Builder, value: Value, form: Target) -> None:
     to.bind(node.outputs[0], tensor, value.perm)
 
 
-def cast(node: Node, to: Builder) -> None:
-    """Between numbers: truncated towards zero, as ONNX has it."""
-    value = to.real(to.value(node.input(0)))
-    if value.dtype == node.dtype:
-        to.bind_value(node.outputs[0], value)
+def _cast(node: Node, to: Builder) -> None:
+    """Between numbers: truncated towards zero, as ONNX has it. CastLike reads the dtype alone."""
+    value = plain(to, to.value(node.input(0)))
+    if node.dtype != np.bool_ or value.dtype == np.bool_:
+        to.bind_value(node.outputs[0], casted(to, value, node.dtype))
         return
-    tensor = value.tensor
-    if node.dtype == np.bool_ and value.dtype != np.bool_:
-        zero = to.constant(np.zeros((), value.dtype))
-        made = to.emit("NOT_EQUAL", [tensor, zero], tensor.shape, np.bool_)
-    else:
-        made = to.emit("CAST", [tensor], tensor.shape, node.dtype)
-    to.bind(node.outputs[0], made, value.perm)
+    zero = Value(to.constant(np.zeros((), value.dtype)), (), value.dtype)
+    made = pair(to, "NOT_EQUAL", value, zero, shape=value.shape, dtype=node.dtype)
+    to.bind_value(node.outputs[0], made)
 
 
 OPERATORS = {
-    "Cast": cast,
-    "DequantizeLinear": dequantize_linear,
-    "QuantizeLinear": quantize_linear,
+    "Cast": _cast,
+    "CastLike": _cast,
+    "DequantizeLinear": _dequantize_linear,
+    "QuantizeLinear": _quantize_linear,
 }

@@ -51,7 +51,7 @@ _CELLS: dict[str, tuple[_Step, tuple[str, ...]]] = {
 }
 
 
-def recurrent(node: Node, to: Builder) -> None:
+def _recurrent(node: Node, to: Builder) -> None:
     """Both directions, each from its initial states; all outputs."""
     value = to.real(to.value(node.input(0)))
     batch_first = bool(node.attribute("layout", 0))
@@ -213,4 +213,4 @@ def _packed(to: Builder, steps: Sequence[Value]) -> Value:
     return Value(made, layout.identity(3), FLOAT)
 
 
-OPERATORS: dict[str, Lowering] = dict.fromkeys(_CELLS, recurrent)
+OPERATORS: dict[str, Lowering] = dict.fromkeys(_CELLS, _recurrent)

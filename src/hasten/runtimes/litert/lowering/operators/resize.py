@@ -35,7 +35,7 @@ _FLAGS = ((False, True), (False, False), (True, False))
 _TOLERANCE = 1e-5
 
 
-def resize(node: Node, to: Builder) -> None:
+def _resize(node: Node, to: Builder) -> None:
     """Scales, sizes and region are constants."""
     value = to.value(node.input(0))
     how = Interpolation(
@@ -61,7 +61,7 @@ def resize(node: Node, to: Builder) -> None:
     to.bind_value(node.outputs[0], made)
 
 
-def upsample(node: Node, to: Builder) -> None:
+def _upsample(node: Node, to: Builder) -> None:
     """What Resize was before opset 10: floor of the place, from the corner."""
     value = to.value(node.input(0))
     mode = node.attribute("mode", "nearest")
@@ -228,4 +228,4 @@ def _extrapolated(
     )
 
 
-OPERATORS: dict[str, Lowering] = {"Resize": resize, "Upsample": upsample}
+OPERATORS: dict[str, Lowering] = {"Resize": _resize, "Upsample": _upsample}

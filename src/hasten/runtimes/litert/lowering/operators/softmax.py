@@ -13,7 +13,7 @@ from hasten.runtimes.litert.lowering.operators.table import Lowering
 __all__ = ["OPERATORS"]
 
 
-def softmax(kind: str, **options: float) -> Lowering:
+def _softmax(kind: str, **options: float) -> Lowering:
     """TFLite takes it over the last stored axis."""
 
     def lower(node: Node, to: Builder) -> None:
@@ -24,7 +24,7 @@ def softmax(kind: str, **options: float) -> Lowering:
     return lower
 
 
-def hardmax(node: Node, to: Builder) -> None:
+def _hardmax(node: Node, to: Builder) -> None:
     """ONE_HOT of the first place of the largest."""
     value = to.real(_last(node, to))
     tensor = value.tensor
@@ -56,7 +56,7 @@ def _restored(node: Node, to: Builder, value: Value) -> Value:
 
 
 OPERATORS: dict[str, Lowering] = {
-    "Hardmax": hardmax,
-    "LogSoftmax": softmax("LOG_SOFTMAX"),
-    "Softmax": softmax("SOFTMAX", beta=1.0),
+    "Hardmax": _hardmax,
+    "LogSoftmax": _softmax("LOG_SOFTMAX"),
+    "Softmax": _softmax("SOFTMAX", beta=1.0),
 }

@@ -71,7 +71,7 @@ class _Reach:
         )
 
 
-def conv_transpose(node: Node, to: Builder) -> None:
+def _conv_transpose(node: Node, to: Builder) -> None:
     """Groups one by one; gaps in the kernel are zeros in it."""
     value, weights = to.value(node.input(0)), weights_of(node, to)
     if not weights.constant:
@@ -186,4 +186,4 @@ def _one(
     return result
 
 
-OPERATORS: dict[str, Lowering] = {"ConvTranspose": conv_transpose}
+OPERATORS: dict[str, Lowering] = {"ConvTranspose": _conv_transpose}
