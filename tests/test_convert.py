@@ -241,6 +241,7 @@ def test_a_pytorch_model_becomes_either_format(
         "    return torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.GELU()).eval()\n"
     )
     monkeypatch.syspath_prepend(str(place))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(place.parent / "inductor"))  # PyTorch's own
     for to, right in (("onnx", "pytorch"), ("tflite", "onnxruntime")):
         done = hasten(
             *("convert", "nets_here:net", "--to", to, "--out", f"net.{to}", "--json"),

@@ -21,7 +21,7 @@ from hasten.compress.static_int8 import Calibrator, observe
 from hasten.compress.step import Observation
 from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError
-from hasten.graph import Model, model_from_proto
+from hasten.graph import Model, model_from_proto, read_onnx, write_onnx
 from hasten.progress import Advance, Progress, Quiet
 from hasten.runtimes import Arrays, Execution, get_runtime
 from onnx_models import branching, linear, model, run, value
@@ -234,6 +234,12 @@ def test_the_same_samples_give_the_same_bytes(tmp_path: Path) -> None:
     config = StaticInt8(calibrator="entropy")
     first, second = (apply_step(net(), config, context(tmp_path)).payload for _ in range(2))
     assert first == second
+
+
+def test_the_graph_can_be_written_and_read_again(tmp_path: Path) -> None:
+    quantized = apply_step(net(), StaticInt8(), context(tmp_path))
+    write_onnx(quantized, tmp_path / "quantized.onnx")
+    assert read_onnx(tmp_path / "quantized.onnx").signature == quantized.signature
 
 
 def test_the_given_model_is_left_as_it_was(tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ Kind = Literal["onnx", "tflite"]
 
 #: Sums are added up in another order: how far float outputs may part.
 _ALLOWED = 1e-3
-#: Integer kernels round a half to the other side now and then, which moves what follows by a step.
-_ALLOWED_QUANTIZED = 0.05
+#: XNNPACK's sums and means of integers may be a step off, which layers behind them amplify: with
+#: sixty of them (EfficientNet-Lite0) outputs part by up to 0.08 of the largest.
+_ALLOWED_QUANTIZED = 0.2
 #: A batch that is free is tried at a second size.
 _BATCH = 3
 _QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear"})
