@@ -1,20 +1,27 @@
 """ONNX's own node tests, run through the lowering to LiteRT.
 
 A node test feeds everything as inputs, shapes and weights too, where exporters write constants:
-such inputs become constants here.
+such inputs become constants here, and free dimensions become those of the test's data.
+
+    python tests/litert_conformance.py            what is not passed, and how many are
+    python tests/litert_conformance.py softmax    the same of tests with this in their name
+    python tests/litert_conformance.py --json     every outcome
+    python tests/litert_conformance.py --write    writes tests/litert_refusals.py anew
 """
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess as Process
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +32,12 @@ from onnx import numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 
 from hasten.errors import RefusedError
+from hasten.graph.operators import is_default_domain
 from hasten.runtimes.litert.lowering import lower_graph
 from hasten.runtimes.litert.lowering.operators import OPERATORS
+from hasten.runtimes.litert.lowering.reasons import why_not
 
-__all__ = ["Case", "Outcome", "cases", "run_all", "run_case"]
+__all__ = ["Case", "Outcome", "cases", "reason_of", "refusals", "run_all", "run_case", "uncovered"]
 
 #: Inputs, by position, that are parameters: constant in any model that was exported.
 PARAMETERS: dict[str, tuple[int, ...]] = {
@@ -104,18 +113,25 @@ class Case:
         return {node.op_type for node in self.model.graph.node}
 
 
+#: Operators with a lowering, and those that are computed from shapes.
+COVERED = set(OPERATORS) | {"Constant", "Shape", "Size"}
+
+
 @cache
-def cases() -> dict[str, Case]:
-    """Every node test of operators in the table, on static shapes of float32, integers and bool."""
-    found = {}
+def _collected() -> list[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the casts that make the tests' own data
-        collected = collect_testcases(None)
-    for case in collected:
-        if case.model is None or case.data_sets is None:
-            continue
+        found = collect_testcases(None)
+    return [case for case in found if case.model is not None and case.data_sets is not None]
+
+
+@cache
+def cases() -> dict[str, Case]:
+    """Every node test whose operators all have a lowering, of float32, integers and bool."""
+    found = {}
+    for case in _collected():
         made = Case(case.name, case.model, case.data_sets, case.rtol, case.atol)
-        if made.operators <= set(OPERATORS) | {"Constant", "Shape", "Size"} and _in_scope(made):
+        if made.operators <= COVERED and _in_scope(made):
             found[case.name] = made
     return found
 
@@ -200,50 +216,110 @@ def _interpret(content: bytes, feed: dict[str, np.ndarray]) -> dict[str, np.ndar
     }
 
 
-def family(name: str) -> str:
-    """The operator that a test's name begins with, for a summary.
+def reason_of(message: str) -> str:
+    """Why a case was refused, without the names of its nodes.
 
-    >>> family("test_softmax_axis_0_expanded")
-    'softmax'
+    >>> reason_of("litert has no equal of: Div (node a): no; Div (node b): no; Mod (node c): yes")
+    'Div: no; Mod: yes'
     """
-    return re.sub(r"^test_", "", name).split("_", maxsplit=1)[0]
+    problems = message.removeprefix("litert has no equal of: ")
+    plain = re.sub(r" \(node [^)]*\)", "", problems)
+    return "; ".join(dict.fromkeys(plain.split("; ")))
 
 
 def run_all(names: Sequence[str]) -> dict[str, Outcome]:
-    """Run cases in two processes of their own: a crash of the interpreter is the outcome of one."""
-    with ThreadPoolExecutor(2) as pool:
-        halves = list(pool.map(_run_apart, (names[::2], names[1::2])))
-    found = halves[0] | halves[1]
+    """Run cases in two processes of their own: a crash of the interpreter is the outcome of one.
+
+    They are forked, since collecting the cases takes longer than to run them.
+    """
+    known = cases()
+    found: dict[str, Outcome] = {}
+    waiting: dict[Connection, tuple[Process, list[str]]] = {}
+
+    def start(left: list[str]) -> None:
+        ours, theirs = get_context("fork").Pipe(duplex=False)
+        process = get_context("fork").Process(target=_work, args=(known, left, theirs))
+        process.start()
+        theirs.close()
+        waiting[ours] = process, left
+
+    for half in (names[::2], names[1::2]):
+        start(list(half))
+    while waiting:
+        for ready in wait(list(waiting)):
+            assert isinstance(ready, Connection)
+            process, left = waiting[ready]
+            try:
+                found[left[0]] = ready.recv()
+                left.pop(0)
+            except (EOFError, IndexError):
+                del waiting[ready]
+                process.join()
+                if left:
+                    found[left.pop(0)] = Outcome("crashed", f"exit status {process.exitcode}")
+                    start(left)
     return {name: found[name] for name in names}
 
 
-def _run_apart(names: Sequence[str]) -> dict[str, Outcome]:
-    left, found = list(names), dict[str, Outcome]()
-    while left:
-        done = subprocess.run(
-            [sys.executable, __file__],
-            input="\n".join(left),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        found.update((line.pop("name"), Outcome(**line)) for line in lines)
-        left = left[len(lines) :]
-        if left:
-            last = (done.stderr.strip().splitlines() or [""])[-1]
-            found[left.pop(0)] = Outcome("crashed", f"exit status {done.returncode}: {last}")
-    return found
-
-
-def _main(names: Sequence[str]) -> None:
-    known = cases()
+def _work(known: Mapping[str, Case], names: Sequence[str], results: Connection) -> None:
     for name in names:
-        outcome = asdict(run_case(known[name]))
-        sys.stdout.write(json.dumps({"name": name, **outcome}) + "\n")
-        sys.stdout.flush()
+        results.send(run_case(known[name]))
+
+
+def refusals(outcomes: Mapping[str, Outcome]) -> dict[str, list[str]]:
+    """Names of refused cases by reason, both in order."""
+    found: dict[str, list[str]] = {}
+    for name, outcome in sorted(outcomes.items()):
+        if outcome.status == "refused":
+            found.setdefault(reason_of(outcome.reason), []).append(name)
+    return dict(sorted(found.items()))
+
+
+def uncovered() -> dict[str, list[str]]:
+    """Operators of node tests that have no lowering, by reason."""
+    found: dict[str, set[str]] = {}
+    for case in _collected():
+        for node in case.model.graph.node:
+            if is_default_domain(node.domain) and node.op_type not in COVERED:
+                found.setdefault(why_not(node.op_type), set()).add(node.op_type)
+    return {reason: sorted(names) for reason, names in sorted(found.items())}
+
+
+def _write(outcomes: Mapping[str, Outcome]) -> None:
+    text = (
+        '"""Node tests that are refused, and operators without a lowering, by reason.\n\n'
+        "Written by ``python tests/litert_conformance.py --write``.\n"
+        '"""\n\nfrom __future__ import annotations\n\n'
+        '__all__ = ["REFUSED", "UNCOVERED"]\n\n'
+        f"REFUSED: dict[str, list[str]] = {_literal(refusals(outcomes))}\n\n"
+        f"UNCOVERED: dict[str, list[str]] = {_literal(uncovered())}\n"
+    )
+    Path(__file__).with_name("litert_refusals.py").write_text(text, encoding="utf-8")
+
+
+def _literal(lists: Mapping[str, Sequence[str]]) -> str:
+    lines = []
+    for reason, names in lists.items():
+        lines.append(f"    {json.dumps(reason)}: [")
+        lines += [f"        {json.dumps(name)}," for name in names]
+        lines.append("    ],")
+    return "\n".join(["{", *lines, "}"])
+
+
+def _main(arguments: Sequence[str]) -> None:
+    patterns = [one for one in arguments if not one.startswith("--")]
+    outcomes = run_all([name for name in cases() if all(part in name for part in patterns)])
+    if "--json" in arguments:
+        plain = {name: asdict(outcome) for name, outcome in outcomes.items()}
+        sys.stdout.write(json.dumps({"outcomes": plain, "uncovered": uncovered()}))
+        return
+    for name, outcome in outcomes.items():
+        if outcome.status != "passed":
+            sys.stdout.write(f"{outcome.status} {name}: {reason_of(outcome.reason)}\n")
+    sys.stdout.write(f"{dict(Counter(one.status for one in outcomes.values()))}\n")
+    if "--write" in arguments:
+        _write(outcomes)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-    _main(sys.stdin.read().split())
+    _main(sys.argv[1:])

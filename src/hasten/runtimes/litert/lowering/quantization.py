@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from hasten.runtimes.litert.lowering.program import Quantization
 
@@ -126,7 +126,14 @@ def _target(
     arrays = [one for one in given if one is not None]
     if arrays[0].size != 1:
         return None
-    return shifted(arrays[0], arrays[1] if len(arrays) > 1 else np.array(0, np.uint8))
+    point = arrays[1] if len(arrays) > 1 else np.array(0, _default_dtype(reader))
+    return shifted(arrays[0], point)
+
+
+def _default_dtype(node: onnx.NodeProto) -> np.dtype[Any]:
+    """What a QuantizeLinear without a zero point writes."""
+    given = next((one.i for one in node.attribute if one.name == "output_dtype"), 0)
+    return np.dtype(helper.tensor_dtype_to_np_dtype(given)) if given else np.dtype(np.uint8)
 
 
 def _alike(one: Target, other: Target | None) -> bool:
