@@ -251,8 +251,8 @@ def test_an_unknown_runtime_after_the_at_is_named(verb: tuple[str, ...], net: Pa
 
 
 def test_a_runtime_that_does_not_take_the_model_says_why(net: Path) -> None:
-    complaint = hasten("bench", f"{net}@litert").complaint
-    assert "reads .tflite, not .onnx" in complaint
+    complaint = hasten("bench", f"{net}@pytorch").complaint
+    assert "runs models that come from PyTorch" in complaint
 
 
 def test_a_damaged_bundle_is_refused() -> None:

@@ -30,7 +30,7 @@ def with_data(folder: Path) -> Done:
     """A network optimised with samples and labels."""
     return hasten(
         *("optimize", saved_net(folder), "--data", saved_data(folder), "--max-drop", "0.5"),
-        *("--time", "20s", "--out", folder / "with.hasten", *ORT, "--runtime", "litert", "--json"),
+        *("--time", "20s", "--out", folder / "with.hasten", *ORT, "--runtime", "pytorch", "--json"),
     )
 
 
@@ -97,9 +97,9 @@ def test_labels_decide_by_top1(with_data: Done) -> None:
 
 def test_a_runtime_that_reads_something_else_is_refused_once(with_data: Done) -> None:
     candidates = with_data.document["evidence"]["candidates"]
-    (refused,) = [one for one in candidates if one["runtime"] == "litert"]
+    (refused,) = [one for one in candidates if one["runtime"] == "pytorch"]
     assert refused["status"] == "refused"
-    assert refused["reason"].startswith("reads .tflite, not .onnx (and ")
+    assert refused["reason"].startswith("runs models that come from PyTorch (and ")
 
 
 def test_the_bundle_opens_and_runs(with_data: Done, folder: Path) -> None:

@@ -26,7 +26,7 @@ from hasten.graph import (
 )
 from hasten.runtimes import RUNTIMES, Arrays, Execution, Lowered, Session, get_runtime
 from hasten.runtimes.runtime import Format, Hint
-from onnx_models import conv_bn, model, run, value, weight
+from onnx_models import branching, conv_bn, model, run, value, weight
 from tflite_models import add_model
 
 #: torch-compile builds C++ for tens of seconds, so it has one test of its own.
@@ -149,9 +149,9 @@ def test_a_tflite_model_is_refused_with_a_reason(name: str, adder: Model) -> Non
     assert "\n" not in reason
 
 
-def test_litert_refuses_onnx_with_a_reason() -> None:
-    net = model_from_proto(conv_bn(), "net")
-    assert get_runtime("litert").supports(net) == ["reads .tflite, not .onnx"]
+def test_litert_refuses_branches_and_names_them() -> None:
+    net = model_from_proto(branching(), "net")
+    assert get_runtime("litert").supports(net) == ["litert has no equal of If (node choose)"]
 
 
 def test_lowering_again_gives_the_same_file(subject: Subject, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from hasten.bundle.manifest import CandidateRecord, Status
 from hasten.compress import StepConfig, applied
 from hasten.data import Score
+from hasten.errors import OptionError
 from hasten.graph import Model
 from hasten.measure.rounds import Measurement, Target
 from hasten.measure.statistics import Interval
@@ -77,6 +78,16 @@ class Contestant:
         if self.lowered is None or self.model is None:
             return None
         return self.lowered.size_bytes or len(self.model.payload)
+
+    def require_whole(self) -> None:
+        """Raise OptionError where it falls back: of those that may win, only the reference can."""
+        placement = self.placement
+        if placement is not None and placement.fallbacks:
+            raise OptionError(
+                expected=f"a plan that {placement.wanted} runs as a whole",
+                got=f"{self.label}, of which {placement.fallback}",
+                where="--fail-on-fallback",
+            )
 
     def record(self, target: Target) -> CandidateRecord:
         """Return its line in bundle.json."""

@@ -9,14 +9,13 @@ from pathlib import Path
 from hasten.bundle.manifest import LedgerEntry
 from hasten.compress import Context
 from hasten.data import Metric, Samples
-from hasten.errors import OptionError, RuntimeFailureError
+from hasten.errors import RuntimeFailureError
 from hasten.graph import Model
 from hasten.measure.clock import Deadline
 from hasten.measure.environment import Weather
 from hasten.progress import Progress, Quiet
 from hasten.tune.budget import Budget
 from hasten.tune.build import Builder
-from hasten.tune.candidate import Contestant
 from hasten.tune.field import Field
 from hasten.tune.heat import Heats
 from hasten.tune.judge import Judge
@@ -83,7 +82,7 @@ def optimize(
     )
     outcome = race.run()
     if settings.fail_on_fallback:
-        _require_whole(outcome.winner)
+        outcome.winner.require_whole()
     outcome.notes += [f"unsteady: {cause}" for cause in Weather.now().unrest_since(before)]
     ledger: list[LedgerEntry] = []
     if outcome.winner is not reference:
@@ -111,14 +110,3 @@ def optimize(
         judge=judge,
         target=settings.target,
     )
-
-
-def _require_whole(winner: Contestant) -> None:
-    """Raise OptionError where the plan is one that falls back: only the reference can be."""
-    placement = winner.placement
-    if placement is not None and placement.fallbacks:
-        raise OptionError(
-            expected=f"a plan that {placement.wanted} runs as a whole",
-            got=f"{winner.label}, of which {placement.fallback}",
-            where="--fail-on-fallback",
-        )

@@ -32,6 +32,8 @@ __all__ = [
 
 #: Raced only when named: it measures the measurer.
 _ONLY_BY_NAME = frozenset({"null"})
+#: Devices beside the processor that a race can be about.
+_RACED_DEVICES = frozenset({"gpu"})
 _CALIBRATORS: tuple[Calibrator, ...] = ("minmax", "percentile", "mse", "entropy")
 _ACTIVATIONS: tuple[Literal["u8", "s8"], ...] = ("u8", "s8")
 _BATCHES = (1, 2, 4, 8, 16, 32)
@@ -66,7 +68,7 @@ class Space(msgspec.Struct, frozen=True):
             others = (*self.delegates, *probe.delegates) if probe.delegates else ()
             found += [msgspec.structs.replace(found[0], delegate=one) for one in others]
         for device in probe.devices:
-            if device.name != "cpu" and self._is_wanted(device):
+            if device.name in _RACED_DEVICES and self._is_wanted(device):
                 threads = self.threads or 1
                 found += [Execution(threads, 1, at, device=device.name) for at in self._batches()]
         return found
@@ -80,7 +82,7 @@ class Space(msgspec.Struct, frozen=True):
         """Devices beside the processor that a runtime does not race on, each with the reason."""
         found = {}
         for device in self.probes[runtime].devices:
-            if device.name == "cpu" or self._is_wanted(device):
+            if device.name not in _RACED_DEVICES or self._is_wanted(device):
                 continue
             if not device.usable:
                 found[device.name] = device.reason

@@ -92,7 +92,7 @@ def _npu(vendor: str, plugins: list[Path], dispatch: list[Path]) -> Device:
 def _needs(library: Path) -> str:
     """What a library lacks here; empty where it loads."""
     code = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
-    done = _run([sys.executable, "-c", code, str(library)])
+    done = _run([sys.executable, "-I", "-S", "-c", code, str(library)])
     if done is None:
         return f"{library.name} hangs"
     lines = done.stderr.strip().splitlines()

@@ -24,13 +24,14 @@ def open_interpreter(lowered: Lowered, execution: Execution) -> InterpreterSessi
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         resolver = OpResolverType.AUTO
-        wanted, delegates = XNNPACK, []
+        wanted, delegates, doing = XNNPACK, [], "litert could not compile"
         if execution.delegate == NO_DELEGATE:
             resolver, wanted = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, KERNELS
         elif execution.delegate:
             library = parse(execution.delegate)
             delegates, wanted = [load(library)], library.name
-        with reported(f"litert could not compile with {wanted}"):
+            doing = f"litert could not compile with {library.name}"
+        with reported(doing):
             interpreter = Interpreter(
                 model_path=lowered.path,
                 num_threads=execution.threads,
