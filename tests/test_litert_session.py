@@ -29,17 +29,17 @@ def net() -> Model:
 
 
 def fixed_net() -> Model:
-    """x[n,4] reshaped to [4,n]: the batch moves away from the first axis, so it has to be fixed."""
+    """x[n,4] plus ones of its shape: a constant for each batch, so the batch has to be fixed."""
+    one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
     proto = model(
         [
-            helper.make_node("MatMul", ["x", "w"], ["a"], name="product"),
-            helper.make_node("Transpose", ["a"], ["b"], perm=[1, 0], name="turn"),
-            helper.make_node("Softmax", ["b"], ["c"], axis=-1, name="over_the_batch"),
-            helper.make_node("ReduceMean", ["c", "axes"], ["y"], name="mean", keepdims=0),
+            helper.make_node("Shape", ["x"], ["shape"], name="shape"),
+            helper.make_node("ConstantOfShape", ["shape"], ["ones"], name="ones", value=one),
+            helper.make_node("Add", ["x", "ones"], ["y"], name="sum"),
         ],
         [value("x", ["n", 4])],
-        [value("y", [3])],
-        [weight("w", 4, 3), helper.make_tensor("axes", TensorProto.INT64, [1], [1])],
+        [value("y", ["n", 4])],
+        [],
     )
     return model_from_proto(proto, "fixed")
 

@@ -186,7 +186,7 @@ class Builder:
         return replace(value, tensor=self._converted[key])
 
     def _dequantized(self, tensor: Tensor) -> Tensor:
-        if tensor.data is not None and tensor.size <= _SMALL:
+        if tensor.data is not None and tensor.size < _SMALL:
             return self.constant(dequantized(tensor), tensor.name)
         return self.emit("DEQUANTIZE", [tensor], tensor.shape, FLOAT)
 
@@ -245,8 +245,8 @@ class Builder:
         self.operators.append(made)
 
 
-#: Constants up to this many elements are dequantized now; larger ones keep their small storage.
-_SMALL = 1024
+#: Constants of fewer elements are dequantized now; larger ones keep their small storage.
+_SMALL = 512
 
 
 def dequantized(tensor: Tensor) -> np.ndarray:

@@ -23,7 +23,7 @@ def weights_of(node: Node, to: Builder, at: int = 1) -> Value:
 
 
 def real_weights(to: Builder, weights: Value) -> Value:
-    """Weights of a float operator; constants kept in integers are dequantized now."""
+    """Weights of a float operator that needs them now: constants kept in integers become real."""
     if weights.tensor.quantization is None or weights.tensor.data is None:
         return to.real(weights)
     made = to.constant(dequantized(weights.tensor), weights.tensor.name)

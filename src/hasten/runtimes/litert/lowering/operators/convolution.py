@@ -34,7 +34,7 @@ def _conv(node: Node, to: Builder) -> None:
         raise Unsupported(f"convolves {value.rank - 2} dimensions")
     form = integer_form(node, to, value, weights)
     if form is None:
-        value, weights = to.real(value), real_weights(to, weights)
+        value = to.real(value)
     last = layout.channels_last(value.rank)
     value = ordered(to, value, last)
     if value.rank == 3:
@@ -51,7 +51,10 @@ def _conv_2d(
     group = node.attribute("group", 1)
     out, per_group = weights.shape[:2]
     depthwise = group > 1 and per_group == 1
-    kernel = to.stored(weights, (1, 2, 3, 0) if depthwise else (0, 2, 3, 1))
+    order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
+    kernel = to.stored(weights, order)
+    if form is None:  # in order first: what is stored in integers stays so, behind a DEQUANTIZE
+        kernel = to.real(Value(kernel, order, FLOAT)).tensor
     data, padding = pad(to, value.tensor, window)
     options = {
         "padding": padding,
