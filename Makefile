@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/hasten demo --force
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .
