@@ -22,6 +22,7 @@ import numpy as np
 from hasten.errors import RuntimeFailureError
 from hasten.graph import Signature, numpy_dtype
 from hasten.runtimes.runtime import Arrays, Execution, Format, Hint, Lowered, Probe
+from hasten.runtimes.vendor import write_once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +58,7 @@ class NullRuntime:
             for prop in model.graph.metadata_props
             if prop.key.startswith(_PREFIX)
         }
-        path.write_text(json.dumps(behaviour), encoding="utf-8")
+        write_once(path, json.dumps(behaviour).encode())
         return Lowered(str(path), "null", model.signature)
 
     def open(self, lowered: Lowered, execution: Execution) -> NullSession:

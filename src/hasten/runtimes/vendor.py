@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hasten.graph import Model
 
-__all__ = ["cpu_flags", "find", "lower_as_file", "reported"]
+__all__ = ["cpu_flags", "find", "lower_as_file", "reported", "write_once"]
 
 
 def find(
@@ -71,11 +71,16 @@ class reported:  # noqa: N801 - used as a statement, like contextlib.suppress
 def lower_as_file(model: Model, folder: Path) -> Lowered:
     """Write the model's own payload, named by its digest, unless it is there already."""
     path = folder / f"{model.digest[:16]}.{model.format}"
+    write_once(path, model.payload)
+    return Lowered(str(path), model.format, model.signature)
+
+
+def write_once(path: Path, content: bytes) -> None:
+    """Write a file whole, unless it is there: threads may lower one model at the same time."""
     if not path.exists():
         part = path.with_suffix(f".{threading.get_ident()}.part")
-        part.write_bytes(model.payload)
+        part.write_bytes(content)
         part.replace(path)
-    return Lowered(str(path), model.format, model.signature)
 
 
 def cpu_flags() -> frozenset[str]:
