@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["MODELS", "Figure", "null_model", "report"]
+__all__ = ["MODELS", "Figure", "convnet", "null_model", "report"]
 
 
 class Figure(NamedTuple):

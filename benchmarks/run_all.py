@@ -1,6 +1,6 @@
 """Run every benchmark and keep its output beside it: calibrators.py -> calibrators.txt.
 
-Run: python benchmarks/run_all.py [NAME ...]. Takes about half an hour; exits 1 if one misses.
+Run: python benchmarks/run_all.py [NAME ...]. Takes about an hour; exits 1 if one misses.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 
 _HERE = Path(__file__).parent
-_ALL = ("calibrators", "overhead", "agreement", "compare", "litert", "demo", "race")
+_ALL = (
+    *("calibrators", "overhead", "agreement", "compare"),
+    *("demo", "race", "litert", "litert_gpu"),
+)
 
 
 def main(names: list[str]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import msgspec
 from hasten.errors import RefusedError
 from hasten.graph import Signature, TensorSpec
 from hasten.runtimes.runtime import Lowered
+from hasten.runtimes.vendor import write_once
 
 if TYPE_CHECKING:
     from hasten.graph import Model
@@ -42,7 +42,7 @@ def lower_to_file(model: Model, folder: Path, *, half: bool) -> Lowered:
             record = _Record(_lower(model, path, half=half))
         except RefusedError as refused:
             record = _Record(refused=str(refused))
-        _write(beside, msgspec.json.encode(record))
+        write_once(beside, msgspec.json.encode(record))
     if record.lowered is None:
         raise RefusedError(record.refused)
     return record.lowered
@@ -58,7 +58,7 @@ def _lower(model: Model, path: Path, *, half: bool) -> Lowered:
     if half:
         program = halve_weights(program)
         content = emit_file(program)
-    _write(path, content)
+    write_once(path, content)
     nodes = tuple(operator.source for operator in program.operators)
     return Lowered(str(path), "tflite", _signature(model, lowering), nodes=nodes)
 
@@ -75,10 +75,3 @@ def _signature(model: Model, lowering: Lowering) -> Signature:
 def _spec(spec: TensorSpec, tensor: Tensor) -> TensorSpec:
     sizes = tensor.signature or tensor.shape
     return TensorSpec(spec.name, spec.dtype, tuple(None if dim < 0 else dim for dim in sizes))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write it whole or not at all."""
-    part = path.with_suffix(f".{threading.get_ident()}.part")
-    part.write_bytes(content)
-    part.replace(path)
