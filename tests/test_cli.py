@@ -368,6 +368,10 @@ def test_a_reader_that_leaves_early_is_no_error(arguments: list[str]) -> None:
     assert done.returncode == 1
 
 
+def test_the_demo_may_be_given_more_time() -> None:
+    assert "--time" in hasten("demo", "--time", "soon").complaint
+
+
 # Graphs that no step takes
 
 

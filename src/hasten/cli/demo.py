@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hasten.api import Data
 from hasten.api import optimize as optimize_model
-from hasten.cli.options import Flag
+from hasten.cli.options import Flag, seconds
 from hasten.cli.output import print_manifest
 from hasten.cli.progress import shown
 from hasten.demo.build import HELD_OUT, PREPROCESSING, TRAINING, build_demo
@@ -19,12 +19,12 @@ __all__ = ["demo"]
 _MODEL = "hasten.demo.network:lite0"
 _INPUT = "image=float32[batch,3,224,224]"
 _MAX_DROP = 0.005
-_TIME_S = 172.0
 
 
 def demo(
     *,
     out: Path = Path("lite0.hasten"),
+    time: str = "172s",
     seed: int = 0,
     force: Flag = False,
     json: Flag = False,
@@ -42,6 +42,8 @@ def demo(
     ----------
     out
         The bundle to write, a folder.
+    time
+        Stop in time, with the best so far. A slow or busy machine wants more.
     seed
         Decides splits and orders.
     force
@@ -57,7 +59,7 @@ def demo(
         out=out,
         inputs=[parse_input(_INPUT)],
         budget=Budget(_MAX_DROP),
-        settings=Settings(time_s=_TIME_S, seed=seed),
+        settings=Settings(time_s=seconds(time), seed=seed),
         force=force,
         progress=progress,
     )
