@@ -51,6 +51,7 @@ def demo(
     json
         Print bundle.json instead of tables.
     """
+    settings = Settings(time_s=seconds(time), seed=seed)
     progress = shown()
     folder = build_demo(progress)
     manifest = optimize_model(
@@ -59,7 +60,7 @@ def demo(
         out=out,
         inputs=[parse_input(_INPUT)],
         budget=Budget(_MAX_DROP),
-        settings=Settings(time_s=seconds(time), seed=seed),
+        settings=settings,
         force=force,
         progress=progress,
     )
