@@ -11,7 +11,8 @@ demo: $(READY)
 	$(BIN)/hasten demo --force
 
 test: $(READY)
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m 'not quiet'
+	$(BIN)/pytest -m quiet
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -9,6 +9,8 @@ import pytest
 from command_line import Done, hasten
 from nets import null_net, saved_net
 
+pytestmark = pytest.mark.quiet
+
 FEW = ("--rounds", "12", "--threads", "1", "--json")
 
 

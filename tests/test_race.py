@@ -35,7 +35,10 @@ CHAINS: tuple[tuple[StepConfig, ...], ...] = (
     (WeightInt8(),),
     (DynamicInt8(),),
 )
-QUICK = Pace(screen_rounds=3, halving_rounds=3, final_rounds=2, final_blocks=3)
+#: Final rounds enough for a median and its interval to outlive a hiccup of the machine.
+QUICK = Pace(screen_rounds=3, halving_rounds=3, final_rounds=4, final_blocks=4)
+
+pytestmark = pytest.mark.quiet
 
 
 class Width:

@@ -15,6 +15,8 @@ from hasten.measure.rounds import Entrant, Measurement, run_rounds
 from hasten.measure.statistics import Interval
 from workers import LIMIT_S, open_null
 
+pytestmark = pytest.mark.quiet
+
 NEVER = Deadline.after(None)
 
 
