@@ -1,0 +1,1 @@
+"""The engine: models, queues, batches and executors. It knows no HTTP."""

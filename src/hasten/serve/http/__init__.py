@@ -1,0 +1,1 @@
+"""HTTP: the V2 protocol translated to the engine."""

@@ -1,0 +1,1 @@
+"""What may be served: bundles, model files and Triton repositories, read from disk."""
