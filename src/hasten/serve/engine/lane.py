@@ -78,7 +78,7 @@ class Lane:
             raise OverloadedError("The model is being unloaded", retry_after_s=1.0)
         try:
             with self._lock:
-                self._scheduler.admit(request, perf_counter_ns(), timeout_us)
+                self._scheduler.admit(request, request.arrival_ns, timeout_us)
         except OverloadedError:
             self._statistics.failed("REJECTED", perf_counter_ns() - request.arrival_ns)
             raise

@@ -49,6 +49,14 @@ class Scheduler:
         self._since_review = 0
         goal = settings.latency_goal_ms
         self._goal_ns = int(goal * 1e6) if goal else 0
+        policies = (
+            self._batching.default_queue_policy,
+            *self._batching.priority_queue_policy.values(),
+        )
+        #: Whether requests may expire while they wait.
+        self.bounded = bool(goal) or any(
+            one.default_timeout_microseconds or one.allow_timeout_override for one in policies
+        )
         self.times = times or BatchTimes()
         self.dropped: list[tuple[Request, HastenError]] = []
         self.wake_ns = NEVER_NS
@@ -63,17 +71,6 @@ class Scheduler:
     def waiting(self) -> int:
         """Requests in the queue."""
         return len(self._queue)
-
-    @property
-    def bounded(self) -> bool:
-        """Whether requests may expire while they wait."""
-        policies = (
-            self._batching.default_queue_policy,
-            *self._batching.priority_queue_policy.values(),
-        )
-        return bool(self._goal_ns) or any(
-            one.default_timeout_microseconds or one.allow_timeout_override for one in policies
-        )
 
     def review(self) -> None:
         """Ask the model of times how large batches should be."""
