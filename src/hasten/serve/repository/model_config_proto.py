@@ -54,7 +54,7 @@ def _definition(where: str) -> Any:
 def _version_error() -> type[Exception]:
     """Return what generated code raises when protobuf is older than it."""
     try:
-        from google.protobuf import runtime_version  # type: ignore[import-untyped]
+        from google.protobuf import runtime_version
     except ImportError:  # protobuf before 5.26, or none
         return ImportError
     found: type[Exception] = runtime_version.VersionError
