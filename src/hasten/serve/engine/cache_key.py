@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,7 @@ _HASHES: dict[str, Callable[[], Any]] = {
 _TRIAL_BYTES = 1 << 16
 _TRIALS = 7
 _COUNT = struct.Struct("<q")
+_COUNTS = struct.Struct("<qq")
 
 
 @cache
@@ -57,7 +58,7 @@ class KeyScope:
     ) -> None:
         self._start: _Hash = _HASHES[hash_name or fastest_hash()]()
         for part in (model, str(version), artifact_digest, runtime):
-            _text(self._start, part)
+            self._start.update(_text(part))
 
     def key(self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> bytes:
         """Return the 32 bytes of a request's key.
@@ -66,45 +67,38 @@ class KeyScope:
         answer. Arrays of objects hold bytes or str; raises TypeError for others.
         """
         digest = self._start.copy()
-        digest.update(_COUNT.pack(len(inputs)))
-        for name in sorted(inputs):
-            _text(digest, name)
-            _array(digest, inputs[name])
-        digest.update(_COUNT.pack(len(outputs)))
-        for name in outputs:
-            _text(digest, name)
+        # Few calls with much in them: for a small request a call costs more than its bytes.
+        digest.update(b"".join((_COUNTS.pack(len(inputs), len(outputs)), *map(_text, outputs))))
+        for name in sorted(inputs) if len(inputs) > 1 else inputs:
+            array = inputs[name]
+            digest.update(_text(name) + _layout(array.dtype, array.shape))
+            if array.dtype.hasobject:
+                digest.update(b"".join(map(_object, array.ravel().tolist())))
+            elif array.size:
+                digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return digest.digest()
 
 
-def _text(digest: _Hash, text: str) -> None:
-    _bytes(digest, text.encode("utf-8", "surrogatepass"))
+@lru_cache(maxsize=1024)
+def _text(text: str) -> bytes:
+    return _counted(text.encode("utf-8", "surrogatepass"))
 
 
-def _bytes(digest: _Hash, content: bytes) -> None:
-    digest.update(_COUNT.pack(len(content)))
-    digest.update(content)
+def _counted(content: bytes) -> bytes:
+    return _COUNT.pack(len(content)) + content
 
 
-def _array(digest: _Hash, array: np.ndarray) -> None:
-    dtype = array.dtype
+@lru_cache(maxsize=1024)
+def _layout(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
+    """Return the dtype and shape: with them, the number of bytes or objects is known too."""
     # The name tells bfloat16 from other types of two bytes, the other the order of the bytes.
-    _text(digest, f"{dtype.name} {dtype.str}")
-    digest.update(struct.pack(f"<{1 + array.ndim}q", array.ndim, *array.shape))
-    if dtype.hasobject:
-        _objects(digest, array.ravel().tolist())
-        return
-    digest.update(_COUNT.pack(array.nbytes))
-    if array.size:
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    kind = _counted(f"{dtype.name} {dtype.str}".encode())
+    return kind + struct.pack(f"<{1 + len(shape)}q", len(shape), *shape)
 
 
-def _objects(digest: _Hash, values: Iterable[object]) -> None:
-    for value in values:
-        if isinstance(value, bytes):
-            digest.update(b"b")
-            _bytes(digest, value)
-        elif isinstance(value, str):
-            digest.update(b"s")
-            _text(digest, value)
-        else:
-            raise TypeError(f"Expected bytes or str in an array, got {type(value).__name__}")
+def _object(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return b"b" + _counted(value)
+    if isinstance(value, str):
+        return b"s" + _counted(value.encode("utf-8", "surrogatepass"))
+    raise TypeError(f"Expected bytes or str in an array, got {type(value).__name__}")
