@@ -8,6 +8,7 @@ function time(seconds) {
   if (seconds === Infinity) return [">1", "min"];
   return seconds < 0.9995e-3 ? [digits(seconds * 1e6), "\u00b5s"] : seconds < 0.9995 ? [digits(seconds * 1e3), "ms"] : [digits(seconds), "s"];
 }
+const tick = seconds => { const [value, unit] = time(seconds); return `${Number(value.replace(",", ""))} ${unit}`; };
 function bytes(count) {
   const step = count < 999.5e3 ? [1e3, "kB"] : count < 999.5e6 ? [1e6, "MB"] : [1e9, "GB"];
   return [count ? digits(count / step[0]) : "0", step[1]];
@@ -93,8 +94,8 @@ class LatencyChart {
     const high = seen.length ? roundUp(Math.max(...seen)) : 1, low = seen.length ? Math.min(1 / roundUp(1 / Math.min(...seen)), high / 2) : 0.1;
     const height = value => 100 - 100 * Math.log(value / low) / Math.log(high / low);
     QUANTILES.forEach(([name], at) => this.paths[at].setAttribute("d", trace(points, now, point => height(point[name])).line));
-    say(this.top, seen.length ? time(high).join(" ") : "");
-    say(this.bottom, seen.length ? time(low).join(" ") : "");
+    say(this.top, seen.length ? tick(high) : "");
+    say(this.bottom, seen.length ? tick(low) : "");
   }
 }
 class Tile {

@@ -16,7 +16,7 @@ class Page {
     this.list.id = "models";
     const readings = make("dl", "readings", make("div", "", make("dt", "won", make("i", "key"), "answered"), this.answered), make("div", "", make("dt", "", "refused or failed"), this.failing));
     document.getElementById("figures").append(
-      make("div", "heroes", make("section", "card", readings, this.rate.node), make("section", "card", this.latency.node)),
+      make("div", "heroes", make("section", "card", make("h3", "", "Requests"), readings, this.rate.node), make("section", "card", make("h3", "", "Latency"), this.latency.node)),
       make("dl", "tiles", ...Object.values(this.tiles).map(tile => tile.node)),
       make("div", "heading", make("h2", "", "Models"), this.find), this.list);
   }
@@ -94,7 +94,9 @@ class Watch {
     document.title = "Not answering \u2013 Hasten";
     document.body.classList.add("stale");
     document.getElementById("alarm").hidden = false;
-    say(document.getElementById("alarm"), `The server has not answered since ${this.since.toLocaleTimeString("en-GB")}: ${reason}. What is shown is from before. This page asks again every second.`);
+    const shown = this.page.views.size ? " What is shown is from before." : "";
+    say(document.getElementById("headline"), "The server does not answer");
+    say(document.getElementById("alarm"), `It has not answered since ${this.since.toLocaleTimeString("en-GB")}: ${reason}.${shown} This page asks again every second.`);
   }
 }
 new Watch().ask();
