@@ -20,6 +20,7 @@ VERBS = {
     "bench": "Time one model, bundle or runtime.",
     "compare": "Time two in pairs, and say which is faster.",
     "doctor": "What this host has, what slows it, and what to change.",
+    "serve": "Serve bundles, models or a Triton repository over HTTP.",
     "demo": "The main job on real data: defects in photographs of solar cells.",
 }
 

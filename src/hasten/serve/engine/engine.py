@@ -11,6 +11,9 @@ from hasten.serve.engine.model import ModelSource, ServedModel, open_model
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from hasten.serve.engine.cache import ResponseCache
+    from hasten.serve.engine.request import Request
+
 __all__ = ["Engine"]
 
 
@@ -19,9 +22,10 @@ def _nothing() -> None:
 
 
 class Engine:
-    """Called by the event loop's thread alone."""
+    """Called by the event loop's thread alone. Models whose settings say so share ``cache``."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: ResponseCache[Request] | None = None) -> None:
+        self.cache = cache
         self._models: dict[str, dict[int, ServedModel]] = {}
         #: Called whenever ``find`` may answer otherwise than before.
         self.on_change: Callable[[], None] = _nothing
@@ -61,7 +65,7 @@ class Engine:
             opened = await loop.run_in_executor(None, open_model, source)
             versions = self._models.setdefault(name, {})
             before = versions.get(source.version)
-            versions[source.version] = ServedModel(opened, loop)
+            versions[source.version] = ServedModel(opened, loop, self.cache)
             self.on_change()
             if before is not None:
                 await before.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from hasten.errors import InvalidRequestError, OptionError
 from hasten.graph import Signature
 from hasten.runtimes import Execution, Lowered, get_runtime
+from hasten.serve.engine.answers import Answers
 from hasten.serve.engine.lane import Lane
 from hasten.serve.engine.runner import Runner
 from hasten.serve.engine.scheduler import Scheduler
@@ -20,6 +21,7 @@ from hasten.serve.engine.warm_up import WarmedUp, handoff_ns, warm_up
 if TYPE_CHECKING:
     import asyncio
 
+    from hasten.serve.engine.cache import ResponseCache
     from hasten.serve.engine.request import Request
 
 __all__ = ["ModelSource", "OpenedModel", "ServedModel", "open_model"]
@@ -32,7 +34,7 @@ _MOST_ROWS = 1024
 class ModelSource:
     """A version of a model on disk, and how it is to be run and served.
 
-    ``digest`` is the SHA-256 of its file, in hex.
+    ``digest`` is the SHA-256 of its file, in hex; ``labels`` name the classes of outputs.
     """
 
     name: str
@@ -42,6 +44,7 @@ class ModelSource:
     execution: Execution
     settings: ServingSettings
     digest: str
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,12 @@ class ServedModel:
     the signature's own shapes.
     """
 
-    def __init__(self, opened: OpenedModel, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        opened: OpenedModel,
+        loop: asyncio.AbstractEventLoop,
+        cache: ResponseCache[Request] | None = None,
+    ) -> None:
         source = opened.source
         self.source = source
         self.name = source.name
@@ -141,10 +149,29 @@ class ServedModel:
             preserve_ordering=source.settings.batching.preserve_ordering,
         )
 
+        self._answers: Answers | None = None
+        if cache is not None and source.settings.response_cache:
+            self._answers = Answers(
+                source,
+                cache,
+                self._lane,
+                self.statistics,
+                batched=opened.batched,
+                compute_ns=lambda rows: self.scheduler.times.expect(self.scheduler.size_of(rows)),
+            )
+
     @property
     def waiting(self) -> int:
         """Requests in the queue."""
         return self._lane.waiting
+
+    def describe(self) -> str:
+        """Return a line on how the model is served."""
+        words = [f"{self.name} {self.version}", f"{self.source.runtime} {self.source.execution}"]
+        if self.batched:
+            words.append(f"batches of up to {self.scheduler.cap}")
+        where = "on the event loop's thread" if self.inline else f"{self.executors} executor(s)"
+        return ", ".join([*words, where])
 
     def rows_of(self, shapes: tuple[tuple[int, ...], ...]) -> int:
         """Return the rows of a request, or raise InvalidRequestError where shapes do not fit."""
@@ -180,12 +207,18 @@ class ServedModel:
         return wished or batching.default_priority_level
 
     def submit(self, request: Request, timeout_us: int = 0) -> None:
-        """Queue a request; raises OverloadedError where it is refused at once."""
-        self._lane.submit(request, timeout_us)
+        """Answer from the cache or queue; raises OverloadedError where it is refused at once."""
+        if self._answers is None:
+            self._lane.submit(request, timeout_us)
+        else:
+            self._answers.submit(request, timeout_us)
 
     def cancel(self, request: Request) -> None:
         """Drop a request whose answer nobody waits for any more."""
-        self._lane.cancel(request)
+        if self._answers is None:
+            self._lane.cancel(request)
+        else:
+            self._answers.cancel(request)
 
     async def close(self) -> None:
         """Refuse what waits, let what runs end, and free the sessions."""

@@ -10,6 +10,9 @@ next request with the same bytes before its body costs one look-up.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
 import zlib
 from collections import deque
 from time import monotonic
@@ -20,7 +23,7 @@ import httptools
 from hasten.serve.http.exchange import Exchange, HttpError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from hasten.serve.http.server import Limits
 
@@ -34,6 +37,8 @@ _PIPELINED = 64
 _KEPT = 1024
 _LONGEST_KEPT = 2048
 _END = b"\r\n\r\n"
+#: How often a file that is to be sent looks whether it is its turn.
+_TURN_S = 0.001
 _CLOSE = (b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
 
@@ -323,6 +328,41 @@ class Connection(asyncio.BufferedProtocol):
             self.since = monotonic()
         if len(pending) == _PIPELINED - 1 and not self._paused:
             self._transport.resume_reading()
+
+    @contextlib.asynccontextmanager
+    async def taken_over(self, exchange: Exchange, head: bytes) -> AsyncIterator[socket.socket]:
+        """Lend the socket to send the rest of an answer past this class.
+
+        Raises HttpError where the client has gone. One that goes meanwhile ends the connection.
+        """
+        while not self._closing and self._pending and self._pending[0] is not exchange:
+            await asyncio.sleep(_TURN_S)
+        if self._closing:
+            raise HttpError(500, "The client has gone")
+        self._transport.pause_reading()
+        if not exchange.keep_alive:
+            head = head.replace(*_CLOSE, 1)
+        self._transport.write(head)
+        while self._transport.get_write_buffer_size() and not self._closing:
+            await asyncio.sleep(_TURN_S)
+        own = socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
+        try:
+            with own:
+                yield own
+        except OSError:
+            self._closing = True
+            self._transport.abort()
+            return
+        if self._closing:
+            return
+        self._pending.popleft()
+        if not exchange.keep_alive:
+            self.close()
+            return
+        self._transport.resume_reading()
+        self.since = monotonic()
+        if self._pending and self._pending[0].parts:
+            self.answer(self._pending[0], self._pending[0].parts)
 
     def _send(self, exchange: Exchange, parts: list[bytes | memoryview]) -> None:
         if not exchange.keep_alive:

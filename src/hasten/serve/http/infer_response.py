@@ -35,6 +35,7 @@ class ResponseWriter:
     def __init__(self, model: ServedModel) -> None:
         self._batched = model.batched
         self._datatypes = [datatype_of(spec.dtype) for spec in model.signature.outputs]
+        self._labels = model.source.labels
         name = msgspec.json.encode(model.name)
         self._model = b'{"model_name":' + name + b',"model_version":"%d"' % model.version
 
@@ -91,7 +92,8 @@ class ResponseWriter:
             if self._batched:
                 array = array[start : start + call.rows]
             if one.classes:
-                array = _top_classes(array, one.classes, batched=self._batched)
+                labels = self._labels.get(one.name, ())
+                array = _top_classes(array, one.classes, labels, batched=self._batched)
             described = self._described(one, array.shape, "BYTES" if one.classes else "")
             if one.binary:
                 data = bytes_from_array(array)
@@ -125,12 +127,18 @@ def _binary_headers(text_bytes: int, tensor_bytes: int) -> bytes:
     )
 
 
-def _top_classes(array: np.ndarray, count: int, *, batched: bool) -> np.ndarray:
-    """Return the highest values as ``value:index``, in falling order: Triton's classification."""
+def _top_classes(
+    array: np.ndarray, count: int, labels: tuple[str, ...], *, batched: bool
+) -> np.ndarray:
+    """Return the highest values in falling order as ``value:index``, with ``:label`` if named."""
     rows = array.reshape(len(array), -1) if batched else array.reshape(1, -1)
     count = min(count, rows.shape[1])
     order = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
     texts = np.empty(order.shape, np.object_)
     for at, best in enumerate(order):
-        texts[at] = [f"{float(rows[at, index]):f}:{index}" for index in best]
+        texts[at] = [
+            f"{float(rows[at, index]):f}:{index}"
+            + (f":{labels[index]}" if index < len(labels) else "")
+            for index in best
+        ]
     return texts if batched else texts[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 from weakref import WeakKeyDictionary
@@ -15,18 +16,20 @@ from weakref import WeakKeyDictionary
 from hasten.errors import HastenError, InvalidRequestError
 from hasten.serve.http.datatypes import datatype_of
 from hasten.serve.http.exchange import Exchange, HttpError, MethodError, message
+from hasten.serve.http.files import send_file
 from hasten.serve.http.inference import Inference
+from hasten.serve.http.metrics import CONTENT_TYPE
+from hasten.serve.http.page import status_page
+from hasten.serve.http.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from hasten.serve.engine.engine import Engine
     from hasten.serve.engine.model import ServedModel
-    from hasten.serve.http.server import Repository
+    from hasten.serve.repository.loader import Loader
 
 __all__ = ["Routes"]
-
-Handler = "Callable[[Exchange], None]"
 
 _EXTENSIONS = (
     "binary_tensor_data",
@@ -42,8 +45,12 @@ _POST, _GET = b"POST", b"GET"
 class Routes:
     """Finds the handler of a path, and remembers those of infer requests."""
 
-    def __init__(self, engine: Engine, repository: Repository) -> None:
+    def __init__(
+        self, engine: Engine, repository: Loader, open_connections: Callable[[], int]
+    ) -> None:
         self._engine = engine
+        self._status = Status(engine)
+        self._open_connections = open_connections
         self._repository = repository
         self._infer: dict[bytes, Inference] = {}
         self._inferences: WeakKeyDictionary[ServedModel, Inference] = WeakKeyDictionary()
@@ -54,6 +61,8 @@ class Routes:
             b"/v2/health/live": self._live,
             b"/v2/health/ready": self._ready,
             b"/v2/repository/index": self._index,
+            b"/metrics": self._metrics,
+            b"/": self._page,
         }
 
     def _forget(self) -> None:
@@ -108,6 +117,12 @@ class Routes:
                 exchange.answer([message(200, b"", "application/json")])
             case ["config"]:
                 exchange.answer_json(_configuration(model))
+            case ["file"]:
+                path = Path(model.source.lowered.path)
+                self._start(exchange, send_file(exchange, path, "application/octet-stream"), _GET)
+            case ["report"]:
+                path = Path(model.source.lowered.path).parent.parent / "report.html"
+                self._start(exchange, send_file(exchange, path, "text/html; charset=utf-8"), _GET)
             case ["stats"]:
                 models = [one for one in self._engine if one.name == name]
                 self._statistics(exchange, [model] if wanted else models)
@@ -137,7 +152,7 @@ class Routes:
         exchange.answer([message(200, b"", "application/json")])
 
     def _index(self, exchange: Exchange) -> None:
-        ready = [
+        ready: list[dict[str, str]] = [
             {"name": one.name, "version": str(one.version), "state": "READY", "reason": ""}
             for one in self._engine
         ]
@@ -161,7 +176,15 @@ class Routes:
         }
 
     def _statistics(self, exchange: Exchange, models: list[ServedModel]) -> None:
-        raise HttpError(404, f"{models}")
+        exchange.answer([message(200, self._status.statistics(models), "application/json")])
+
+    def _metrics(self, exchange: Exchange) -> None:
+        body = self._status.metrics(self._open_connections())
+        exchange.answer([message(200, body, CONTENT_TYPE)])
+
+    @staticmethod
+    def _page(exchange: Exchange) -> None:
+        exchange.answer([message(200, status_page(), "text/html; charset=utf-8")])
 
     async def _load(self, exchange: Exchange, name: str) -> None:
         await self._repository.load(name)
@@ -171,11 +194,13 @@ class Routes:
         await self._repository.unload(name)
         exchange.answer_json({})
 
-    def _start(self, exchange: Exchange, work: Any) -> None:
+    def _start(
+        self, exchange: Exchange, work: Coroutine[Any, Any, None], method: bytes = _POST
+    ) -> None:
         """Answer later, with what the work comes to."""
-        if exchange.method != _POST:
+        if exchange.method != method:
             work.close()
-            _require(exchange, _POST)
+            _require(exchange, method)
 
         async def reported() -> None:
             try:

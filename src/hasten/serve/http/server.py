@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from hasten.errors import HastenError, OptionError, UnknownModelError
+from hasten.errors import OptionError
 from hasten.serve.engine.engine import Engine
 from hasten.serve.http.connection import Connection, Shared
 from hasten.serve.http.exchange import HttpError
 from hasten.serve.http.routes import Routes
+from hasten.serve.repository.loader import Loader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from hasten.serve.engine.cache import ResponseCache
     from hasten.serve.engine.model import ModelSource
+    from hasten.serve.engine.request import Request
 
-__all__ = ["Limits", "Repository", "Server"]
+__all__ = ["Limits", "Server"]
 
 #: How often slow clients are looked for.
 _SWEEP_S = 1.0
@@ -41,62 +45,6 @@ class Limits:
     idle_s: float = 300.0
 
 
-class Repository(Protocol):
-    """The models that may be served, by name."""
-
-    ready: bool
-
-    def unloaded(self) -> dict[str, str]:
-        """Return the models that are not served, with why."""
-        ...
-
-    async def load(self, name: str) -> None:
-        """Load or reload a model; raises UnknownModelError, or what opening it raises."""
-        ...
-
-    async def unload(self, name: str) -> None:
-        """Stop serving a model; raises UnknownModelError."""
-        ...
-
-
-class StaticRepository:
-    """Models found when the server started; ``find`` looks again, for a reload."""
-
-    def __init__(
-        self, engine: Engine, find: Callable[[], dict[str, Sequence[ModelSource]]]
-    ) -> None:
-        self._engine = engine
-        self._find = find
-        self._failures: dict[str, str] = {}
-        self.ready = False
-
-    def unloaded(self) -> dict[str, str]:
-        """Return the models that are not served, with why."""
-        return dict.fromkeys(self._find(), "unloaded") | self._failures
-
-    async def load_all(self) -> None:
-        """Load every model; raises the first error."""
-        for sources in self._find().values():
-            await self._engine.load(sources)
-        self.ready = True
-
-    async def load(self, name: str) -> None:
-        """Load or reload a model."""
-        sources = self._find().get(name)
-        if not sources:
-            raise UnknownModelError(f"Request for unknown model: '{name}' is not in the repository")
-        try:
-            await self._engine.load(sources)
-        except HastenError as error:
-            self._failures[name] = str(error)
-            raise
-        self._failures.pop(name, None)
-
-    async def unload(self, name: str) -> None:
-        """Stop serving a model."""
-        await self._engine.unload(name)
-
-
 class Server:
     """One engine behind one listening socket."""
 
@@ -107,12 +55,13 @@ class Server:
         host: str = "127.0.0.1",
         port: int = 8000,
         limits: Limits | None = None,
+        cache: ResponseCache[Request] | None = None,
     ) -> None:
-        self.engine = Engine()
-        self.repository = StaticRepository(self.engine, find)
+        self.engine = Engine(cache)
+        self._loader = Loader(self.engine, find)
         self._host, self._port = host, port
-        self.routes = Routes(self.engine, self.repository)
-        self._shared = Shared(limits or Limits(), self.routes)
+        routes = Routes(self.engine, self._loader, lambda: len(self._shared.connections))
+        self._shared = Shared(limits or Limits(), routes)
 
     async def run(self, started: Callable[[int], None]) -> None:
         """Listen, load, tell the port once ready, and serve until a signal comes."""
@@ -126,7 +75,9 @@ class Server:
         )
         sweep = loop.create_task(self._sweep())
         try:
-            await self.repository.load_all()
+            await self._loader.load_all()
+            gc.collect()
+            gc.freeze()  # what was loaded stays: no collection need look at it again
             started(listening.getsockname()[1])
             await stop.wait()
         finally:
