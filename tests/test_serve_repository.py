@@ -506,6 +506,19 @@ def test_a_bundle_without_its_manifest_is_a_plain_entry(tmp_path: Path) -> None:
     runs(found.versions[1])
 
 
+def test_a_config_that_is_no_file_is_refused_and_not_passed_over(tmp_path: Path) -> None:
+    folder = entry(tmp_path)
+    config = folder / "config.pbtxt"
+    config.symlink_to(tmp_path / "nothing")
+    assert "config.pbtxt of text, got No such file" in refused(folder)
+    config.unlink()
+    config.mkdir()
+    assert "config.pbtxt of text, got a folder" in refused(folder)
+    config.rmdir()
+    os.mkfifo(config)
+    assert "got something that is no regular file" in refused(folder)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_folder_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
     folder = entry(tmp_path)

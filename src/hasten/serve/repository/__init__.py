@@ -4,6 +4,6 @@ Finding reads, checks and digests model files; no runtime is loaded and nothing 
 """
 
 from hasten.serve.repository.repository import find_models
-from hasten.serve.repository.servable import Servable, VersionSource
+from hasten.serve.repository.servable import Servable, VersionSource, require_name
 
-__all__ = ["Servable", "VersionSource", "find_models"]
+__all__ = ["Servable", "VersionSource", "find_models", "require_name"]

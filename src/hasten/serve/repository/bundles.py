@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,7 @@ def _edited(bundle: Bundle) -> ModelConfig | None:
     path = bundle.path / "config.pbtxt"
     manifest = bundle.manifest
     written = config_pbtxt(manifest).encode()
-    if not path.is_file() or path.read_bytes() == written:
+    if not os.path.lexists(path) or (path.is_file() and path.read_bytes() == written):
         return None
     config = read_config(path)
     file = manifest.artifact.file.rpartition("/")[2]

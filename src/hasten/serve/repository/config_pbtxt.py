@@ -124,6 +124,9 @@ def read_config(path: Path) -> ModelConfig:
     expected = "a config.pbtxt of text"
     try:
         size = path.stat().st_size
+        if not path.is_file():
+            got = "a folder" if path.is_dir() else "something that is no regular file"
+            raise ModelError(expected=expected, got=got, where=str(path))
         if size > _MAX_BYTES:
             raise ModelError(expected=expected, got=f"{size} bytes", where=str(path))
         text = path.read_text(encoding="utf-8")

@@ -43,7 +43,7 @@ class _Opened:
 
 def is_entry(folder: Path) -> bool:
     """Whether this folder describes a model: it has a config.pbtxt or folders of versions."""
-    return (folder / CONFIG).is_file() or any(
+    return os.path.lexists(folder / CONFIG) or any(
         version_number(child) and child.is_dir() for child in folder.iterdir()
     )
 
@@ -57,7 +57,7 @@ def open_entry(folder: Path, user: Mapping[str, Any]) -> Servable:
     # Not resolve(): a model that is a link has the name of the link.
     name = require_name(Path(os.path.abspath(folder)).name, str(folder))
     path = folder / CONFIG
-    config = read_config(path) if path.is_file() else None
+    config = read_config(path) if os.path.lexists(path) else None
     if config and config.name not in {"", name}:
         raise ModelError(
             expected=f"the name of its folder, {name!r}", got=repr(config.name), where=str(path)
