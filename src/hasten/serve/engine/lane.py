@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from queue import SimpleQueue
-from time import perf_counter_ns
+from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING
 
 from hasten.errors import ExpiredError, HastenError, OverloadedError, RuntimeFailureError, one_line
@@ -175,6 +175,7 @@ class Lane:
             if not request.cancelled:
                 request.reply(request, result, start)
             start += request.rows
+        statistics.last_inference_ms = time_ns() // 1_000_000
         statistics.queue_ns += begin * count - arrived
         statistics.compute_input_ns += batch.input_ns * count
         statistics.compute_infer_ns += batch.run_ns * count
