@@ -48,7 +48,8 @@ class ResponseWriter:
         for one in asked:
             if not one.binary or one.classes:
                 return self._written_anew(call, result, start)
-        shapes = tuple(result.outputs[one.at].shape[1:] for one in asked)
+        first = 1 if self._batched else 0
+        shapes = tuple(result.outputs[one.at].shape[first:] for one in asked)
         if not call.head or shapes != call.head_shapes:
             if any(self._datatypes[one.at] == "BYTES" for one in asked):
                 return self._written_anew(call, result, start)
@@ -135,9 +136,11 @@ def _top_classes(
     count = min(count, rows.shape[1])
     order = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
     texts = np.empty(order.shape, np.object_)
+    whole = array.dtype.kind in "iu"
     for at, best in enumerate(order):
         texts[at] = [
-            f"{float(rows[at, index]):f}:{index}"
+            (f"{rows[at, index]}" if whole else f"{float(rows[at, index]):f}")
+            + f":{index}"
             + (f":{labels[index]}" if index < len(labels) else "")
             for index in best
         ]
