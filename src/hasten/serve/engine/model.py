@@ -221,5 +221,5 @@ class ServedModel:
             self._answers.cancel(request)
 
     async def close(self) -> None:
-        """Refuse what waits, let what runs end, and free the sessions."""
+        """Take no more, let what waits and what runs end, and free the sessions."""
         await self._lane.close()

@@ -238,7 +238,3 @@ class Scheduler:
                 self._drop(request, "would miss its latency goal")
             else:
                 self._queue.push(request)
-
-    def drain(self) -> list[Request]:
-        """Take all that wait, to be refused: the model goes."""
-        return self._queue.drain()
