@@ -73,24 +73,41 @@ class Server:
         for one in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(one, stop.set)
         listening = self._listen()
+        loading = loop.create_task(self._loader.load_all())
+        stopping = loop.create_task(stop.wait())
         server = await loop.create_server(
             partial(Connection, self._shared), sock=listening, backlog=_BACKLOG
         )
         sweep = loop.create_task(self._sweep())
         try:
-            await self._loader.load_all()
-            gc.collect()
-            gc.freeze()  # what was loaded stays: no collection need look at it again
-            started(listening.getsockname()[1])
-            await stop.wait()
+            await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if loading.done():
+                loading.result()
+                gc.collect()
+                gc.freeze()  # what was loaded stays: no collection need look at it again
+                started(listening.getsockname()[1])
+                await stop.wait()
         finally:
+            for one in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(one)
+                signal.signal(one, signal.SIG_DFL)  # whoever asks twice does not want to wait
             server.close()
-            sweep.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sweep
+            for task in (sweep, stopping, loading):
+                task.cancel()
+            await asyncio.gather(sweep, stopping, loading, return_exceptions=True)
             await self.engine.close()
-            for connection in list(self._shared.connections):
-                connection.close()
+            await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        """Close all connections, and wait until what was written is sent."""
+        shared = self._shared
+        shared.left.clear()
+        for connection in list(shared.connections):
+            connection.close()
+        if shared.connections:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(shared.limits.transfer_s):
+                    await shared.left.wait()
 
     def _listen(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
