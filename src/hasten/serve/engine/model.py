@@ -12,6 +12,7 @@ from hasten.graph import Signature
 from hasten.runtimes import Execution, Lowered, get_runtime
 from hasten.serve.engine.answers import Answers
 from hasten.serve.engine.lane import Lane
+from hasten.serve.engine.padding import Entry, Padding, require_lengths
 from hasten.serve.engine.runner import Runner
 from hasten.serve.engine.scheduler import Scheduler
 from hasten.serve.engine.settings import ServingSettings
@@ -20,6 +21,9 @@ from hasten.serve.engine.warm_up import WarmedUp, handoff_ns, warm_up
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Mapping
+
+    import numpy as np
 
     from hasten.serve.engine.cache import ResponseCache
     from hasten.serve.engine.request import Request
@@ -76,10 +80,14 @@ def open_model(source: ModelSource) -> OpenedModel:
             where=f"model {source.name}",
         )
     batched = free and largest != 0
+    buckets = settings.length_buckets
+    if buckets is not None:
+        require_lengths(buckets, signature, source.name)
+    length = buckets.lengths[-1] if buckets is not None else 1
     runtime = get_runtime(source.runtime)
     execution = _execution(source)
     runners = [
-        Runner(runtime, source.lowered, execution, batched=batched)
+        Runner(runtime, source.lowered, execution, batched=batched, length=length)
         for _ in range(execution.instances)
     ]
     warmed = warm_up(runners[0], largest if batched else 0, any_batch=runtime.any_batch)
@@ -149,9 +157,9 @@ class ServedModel:
             preserve_ordering=source.settings.batching.preserve_ordering,
         )
 
-        self._answers: Answers | None = None
+        self._entry: Entry = self._lane
         if cache is not None and source.settings.response_cache:
-            self._answers = Answers(
+            self._entry = Answers(
                 source,
                 cache,
                 self._lane,
@@ -159,6 +167,10 @@ class ServedModel:
                 batched=opened.batched,
                 compute_ns=lambda rows: self.scheduler.times.expect(self.scheduler.size_of(rows)),
             )
+        self._padding: Padding | None = None
+        if source.settings.length_buckets is not None and opened.batched:
+            self._padding = Padding(source.settings.length_buckets, self.signature, self._entry)
+            self._entry = self._padding
 
     @property
     def waiting(self) -> int:
@@ -195,6 +207,10 @@ class ServedModel:
             )
         return rows
 
+    def implied(self, shapes: Mapping[int, tuple[int, ...]]) -> dict[int, np.ndarray]:
+        """Return inputs that a request may leave out, and this one has, by their place."""
+        return {} if self._padding is None else self._padding.implied(shapes)
+
     def priority_of(self, wished: int) -> int:
         """Return the priority of a request that asks for this one; 0 asks for none."""
         batching = self.settings.batching
@@ -208,17 +224,11 @@ class ServedModel:
 
     def submit(self, request: Request, timeout_us: int = 0) -> None:
         """Answer from the cache or queue; raises OverloadedError where it is refused at once."""
-        if self._answers is None:
-            self._lane.submit(request, timeout_us)
-        else:
-            self._answers.submit(request, timeout_us)
+        self._entry.submit(request, timeout_us)
 
     def cancel(self, request: Request) -> None:
         """Drop a request whose answer nobody waits for any more."""
-        if self._answers is None:
-            self._lane.cancel(request)
-        else:
-            self._answers.cancel(request)
+        self._entry.cancel(request)
 
     async def close(self) -> None:
         """Take no more, let what waits and what runs end, and free the sessions."""

@@ -59,7 +59,7 @@ class RequestQueue:
 
     def rows_of(self, key: object) -> int:
         """Count the rows that wait with this key."""
-        if len(self._heaps) == 1:
+        if len(self._heaps) == 1 and key in self._heaps:
             return self.rows
         return sum(entry[3].rows for entry in self._heaps.get(key, ()) if not entry[3].cancelled)
 

@@ -182,6 +182,8 @@ class HeaderReader:
             end = begin + self._binary_size(tensor, size)
             slots.append(Slot(at, tensor.name, tensor.datatype, tensor.shape, begin, end))
             begin = end
+        for at, array in self._model.implied(shapes).items():
+            call.inline[at], shapes[at] = array, array.shape
         self._require_all(shapes)
         if begin != behind:
             raise InvalidRequestError(
