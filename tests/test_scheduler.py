@@ -307,6 +307,18 @@ def test_what_would_miss_its_goal_is_dropped_before_it_is_run() -> None:
     assert "latency goal" in str(error)
 
 
+def test_a_model_that_was_too_slow_once_is_tried_again() -> None:
+    one = scheduler(sizes=(1,), fixed_ns=50.0 * MS, latency_goal_ms=10.0)
+    now = 0
+    for _ in range(100):
+        admitted(one, made(now))
+        batch = one.take(now)
+        assert batch is not None
+        now += MS
+        finish(one, batch, now)
+    assert one.times.expect(1) < 2 * MS
+
+
 def test_nothing_is_refused_while_there_is_time() -> None:
     one = scheduler(sizes=(1,), fixed_ns=1.0 * MS, latency_goal_ms=3.0)
     now = 0

@@ -74,7 +74,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     put_null(models / "bounded", serving=alone | {"dynamic_batching": bounded}, cost_ns=60 * MS)
     full = {"default_queue_policy": {"max_queue_size": 2}}
     put_null(models / "full", serving=alone | {"dynamic_batching": full}, cost_ns=60 * MS)
-    put_null(models / "goal", serving=alone | {"latency_goal_ms": 100}, cost_ns=40 * MS)
+    put_null(models / "goal", serving=alone | {"latency_goal_ms": 450}, cost_ns=100 * MS)
     put_null(
         models / "levels",
         serving=alone | {"dynamic_batching": {"priority_levels": 2, "default_priority_level": 2}},
@@ -234,7 +234,7 @@ def test_a_full_queue_is_503_with_when_to_try_again(server: Served) -> None:
 def test_what_cannot_meet_the_goal_is_503_with_when_to_try_again(server: Served) -> None:
     answers = side_by_side(server, [infer("goal", {"x": X})] * 10)
     statuses = [answer.status for answer in answers]
-    assert 1 <= statuses.count(200) <= 3
+    assert 1 <= statuses.count(200) <= 4
     refused = next(answer for answer in answers if answer.status == 503)
     assert "latency goal" in refused.complaint
 

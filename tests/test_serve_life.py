@@ -201,8 +201,9 @@ def test_who_asks_a_server_that_ends_is_told_to_try_again(slow: Served) -> None:
         while slow.statistics("slow")["execution_count"] < 1:
             pass
         slow.process.send_signal(signal.SIGTERM)
-        while (answer := late.post(path_of("slow"), jsonned({"x": X}))).status == 200:
+        while late.get("/v2/models/slow/ready").status == 200:
             pass
+        answer = late.post(path_of("slow"), jsonned({"x": X}))
         assert answer.status == 503
         assert answer.headers["retry-after"] == "1"
         assert "shutting down" in answer.complaint
