@@ -92,7 +92,7 @@ class Runner:
             outputs = tuple(array[:rows].copy() for array in binding.outputs())
         else:
             outputs = tuple(array.copy() for array in binding.outputs())
-        batch.result = BatchResult(outputs)
+        batch.result = BatchResult(outputs, batched=self._batched)
         batch.input_ns, batch.run_ns = ready - begin, done - ready
         batch.output_ns = perf_counter_ns() - done
 
@@ -119,7 +119,8 @@ class Runner:
         ready = perf_counter_ns()
         answer = self._session(batch.size).run(feed)
         done = perf_counter_ns()
-        batch.result = BatchResult(tuple(answer[name] for name in self._outputs))
+        outputs = tuple(answer[name] for name in self._outputs)
+        batch.result = BatchResult(outputs, batched=self._batched)
         batch.input_ns, batch.run_ns = ready - begin, done - ready
         batch.output_ns = perf_counter_ns() - done
 

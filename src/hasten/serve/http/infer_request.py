@@ -88,6 +88,7 @@ class InferCall:
         "inline",
         "keepable",
         "key",
+        "plain",
         "priority",
         "rows",
         "slots",
@@ -106,7 +107,9 @@ class InferCall:
         #: Arrays that were in the JSON itself, by their place in the signature.
         self.inline: dict[int, np.ndarray] = {}
         self.keepable = False
-        self.head: tuple[bytes, ...] = ()
+        #: Whether the answer is tensors of a fixed size behind a head that may be kept.
+        self.plain = False
+        self.head = b""
         self.head_shapes: tuple[tuple[int, ...], ...] = ()
 
 
@@ -121,6 +124,7 @@ class HeaderReader:
         self._inputs = {spec.name: at for at, spec in enumerate(signature.inputs)}
         self._outputs = {spec.name: at for at, spec in enumerate(signature.outputs)}
         self._datatypes = tuple(datatype_of(spec.dtype) for spec in signature.inputs)
+        self._fixed = tuple(datatype_of(spec.dtype) != "BYTES" for spec in signature.outputs)
 
     def read(
         self, body: bytes | bytearray, header_bytes: int | None
@@ -191,6 +195,9 @@ class HeaderReader:
         call.slots, call.body_bytes = tuple(slots), behind
         self._read_parameters(header, call)
         call.asked = self._asked(header)
+        call.plain = all(
+            one.binary and not one.classes and self._fixed[one.at] for one in call.asked
+        )
         call.keepable = not call.inline and not call.id and len(text) <= _LONGEST_KEPT
         return call
 

@@ -44,23 +44,18 @@ class ResponseWriter:
 
         Raises InvalidRequestError where a value cannot be told the way it is asked for.
         """
-        asked = call.asked
-        for one in asked:
-            if not one.binary or one.classes:
-                return self._written_anew(call, result, start)
-        shapes = tuple(result.outputs[one.at].shape[1:] for one in asked)
-        if not call.head or shapes != call.head_shapes:
-            if any(self._datatypes[one.at] == "BYTES" for one in asked):
-                return self._written_anew(call, result, start)
-            call.head = (self._binary_head(call, result),)
-            call.head_shapes = shapes
-        parts: Parts = [call.head[0]]
-        large = False
-        for one in asked:
-            data = self._rows_of(result, one.at, start, call.rows)
-            large = large or len(data) > _LARGE_BYTES
-            parts.append(data)
-        return parts if large else [b"".join(parts)]
+        if not call.plain:
+            return self._written_anew(call, result, start)
+        if call.head_shapes is not result.shapes:
+            if call.head_shapes != result.shapes or not call.head:
+                call.head = self._binary_head(call, result)
+            call.head_shapes = result.shapes
+        if len(call.asked) == 1:
+            data = self._rows_of(result, call.asked[0].at, start, call.rows)
+            return [call.head, data] if len(data) > _LARGE_BYTES else [b"".join((call.head, data))]
+        parts: Parts = [call.head]
+        parts += [self._rows_of(result, one.at, start, call.rows) for one in call.asked]
+        return parts if max(map(len, parts)) > _LARGE_BYTES else [b"".join(parts)]
 
     def _rows_of(self, result: BatchResult, at: int, start: int, rows: int) -> bytes | memoryview:
         """Return the bytes of a request's rows; a view where they are many."""
