@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
+import re
 import signal
 import socket
 import subprocess
@@ -36,6 +38,7 @@ _PROGRAMS = Path(__file__).with_name("peers")
 #: Debian's, because Triton's Python backend needs a shared libpython.
 _DEBIAN_PYTHON = "/usr/bin/python3.11"
 _MARK = "HASTEN_PEER"
+_PORTS = range(20_000, 30_000)
 _READY_S = 180.0
 _STOP_S = 15.0
 _POLL_S = 0.1
@@ -143,9 +146,12 @@ def _environment(model: Path, port: int, mark: str) -> dict[str, str]:
 
 
 def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """A port below those that the kernel hands out: a peer's own processes take some of those."""
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"no port from {_PORTS.start} to {_PORTS.stop - 1} is free")
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
@@ -155,7 +161,8 @@ def _wait(url: str, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
             return
         time.sleep(_POLL_S)
     said.seek(0)
-    lines = said.read().decode(errors="replace").strip().splitlines()
+    text = re.sub(r"\x1b\[[0-9;]*m", "", said.read().decode(errors="replace"))
+    lines = text.strip().splitlines()
     state = "ended" if process.poll() is not None else f"was not ready within {_READY_S:.0f} s"
     raise RuntimeError(f"the server {state}: {' | '.join(lines[-3:])}")
 
