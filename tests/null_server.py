@@ -51,7 +51,7 @@ class Faults:
         if now - self.second >= 0.1:
             self.second, self.in_second = now, 0
         self.in_second += 1
-        return self.in_second > self.options.refuse_above / 10
+        return bool(self.in_second > self.options.refuse_above / 10)
 
 
 class Connection(asyncio.Protocol):

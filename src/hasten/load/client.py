@@ -98,7 +98,7 @@ class Client:
             self._family, self._peer = first.family, first.getpeername()
         self._requests = requests
         self._order = itertools.cycle(range(len(requests)))
-        self._patience = patience
+        self.patience = patience
         self._most = most_connections
         self._tick = tick
         self._clock = time.perf_counter_ns
@@ -288,7 +288,7 @@ class Client:
             record.service.record(now - connection.sent_ns)
             if self._issuing:
                 record.ended_in_window += 1
-            if latency > self._patience.goal_ns > 0:
+            if latency > self.patience.goal_ns > 0:
                 self._slow += 1
             if self._seen is not None:
                 self._keep(connection, self._seen[connection.request])
@@ -345,7 +345,7 @@ class Client:
 
     def _look(self, now: int, done: float) -> None:
         """Give up requests that waited too long, and the run where it cannot be saved."""
-        patience, oldest = self._patience, now - self._patience.timeout_ns
+        patience, oldest = self.patience, now - self.patience.timeout_ns
         for connection in list(self._connections.values()):
             if connection.busy and connection.intended_ns < oldest:
                 self._fail(connection, "timed out", TimeoutError("no answer in time"))
