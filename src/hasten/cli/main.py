@@ -19,6 +19,7 @@ VERBS = {
     "convert": "Write a model in another format, once its numbers were compared.",
     "bench": "Time one model, bundle or runtime.",
     "compare": "Time two in pairs, and say which is faster.",
+    "load": "Load a server from outside, and find its limit.",
     "demo": "The main job on real data: defects in photographs of solar cells.",
 }
 

@@ -24,7 +24,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _TIME = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
 
 
-def seconds(text: str) -> float:
+def seconds(text: str, flag: str = "--time") -> float:
     """Read a time such as 90, 90s, 5m or 1h, in seconds; raises OptionError.
 
     >>> seconds("1.5m")
@@ -32,7 +32,7 @@ def seconds(text: str) -> float:
     """
     match = _TIME.fullmatch(text.strip())
     if match is None or float(match[1]) <= 0:
-        raise OptionError(expected="a time such as 90s or 5m", got=repr(text), where="--time")
+        raise OptionError(expected="a time such as 90s or 5m", got=repr(text), where=flag)
     return float(match[1]) * _SECONDS[match[2] or "s"]
 
 

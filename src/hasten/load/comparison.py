@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import reduce
 from pathlib import Path
 
 import msgspec
 
+from hasten.errors import OptionError
 from hasten.load.generator import Generator
-from hasten.load.record import Answer, Record
+from hasten.load.record import Record
 from hasten.load.result import LoadResult
 from hasten.load.run import Side, describe, shares
 from hasten.load.server import Server
@@ -22,7 +22,6 @@ __all__ = ["LoadComparison", "Ratio", "compare_loads"]
 
 #: Blocks of each server; the control has half as many pairs.
 _PAIRS = 10
-_PERCENTS = (50, 90, 99)
 
 
 class Ratio(msgspec.Struct, frozen=True):
@@ -64,42 +63,55 @@ def compare_loads(
     Raises InputError for what cannot be asked of either.
     """
     wanted.check()
+    if wanted.rules.open and wanted.arrivals not in (None, "constant", "poisson"):
+        raise OptionError(
+            expected="constant or poisson arrivals where two are compared",
+            got=repr(wanted.arrivals),
+            where="--arrivals",
+        )
     block = replace(wanted, duration_s=wanted.duration_s / _PAIRS, queries=0)
-    records: tuple[list[Record], list[Record]] = ([], [])
     with Generator() as generator:
-        sides = [
-            Side.open(generator, server, model, wanted, scratch / name)
-            for name, (server, model) in (("a", a), ("b", b))
-        ]
-        with shares(progress, "loading both in turns") as advance:
-            for side in sides:
-                if wanted.warm_up_s > 0:
-                    generator.fire(side.number, wanted.warm_up())
-            for pair in range(_PAIRS):
-                at = replace(block, seed=wanted.seed + pair)
-                for which in (0, 1) if pair % 2 == 0 else (1, 0):
-                    fired = generator.fire(sides[which].number, at.pattern())
-                    records[which].append(fired)
-                advance((pair + 1) / _PAIRS)
-    results = [
-        describe(_together(record), side, wanted)
-        for record, side in zip(records, sides, strict=True)
-    ]
+        sides = (
+            Side.open(generator, *a, wanted, scratch / "a"),
+            Side.open(generator, *b, wanted, scratch / "b"),
+        )
+        records = _in_turns(generator, sides, block, progress)
+    before, after = (
+        describe(Record.of(blocks), side, wanted)
+        for blocks, side in zip(records, sides, strict=True)
+    )
     ratios = [
         _ratio(name, [figure(r) for r in records[0]], [figure(r) for r in records[1]])
         for name, figure in _FIGURES.items()
     ]
+    named = (("A", before), ("B", after))
     return LoadComparison(
-        *results,
+        before,
+        after,
         ratios,
         _sentence(ratios, wanted),
         _PAIRS,
         block.duration_s,
-        [f"{name}: {goal}" for name, one in zip("AB", results, strict=True) for goal in one.unmet],
-        "; ".join(
-            f"{name}: {one.void}" for name, one in zip("AB", results, strict=True) if one.void
-        ),
+        [f"{name}: {goal}" for name, one in named for goal in one.unmet],
+        "; ".join(f"{name}: {one.void}" for name, one in named if one.void),
     )
+
+
+def _in_turns(
+    generator: Generator, sides: tuple[Side, Side], block: Wanted, progress: Progress
+) -> tuple[list[Record], list[Record]]:
+    """Run the blocks; both of a pair have the same arrivals."""
+    records: tuple[list[Record], list[Record]] = ([], [])
+    with shares(progress, "loading both in turns") as advance:
+        for side in sides:
+            if block.warm_up_s > 0:
+                generator.fire(side.number, block.warm_up())
+        for pair in range(_PAIRS):
+            pattern = replace(block, seed=block.seed + pair).pattern()
+            for which in (0, 1) if pair % 2 == 0 else (1, 0):
+                records[which].append(generator.fire(sides[which].number, pattern))
+            advance((pair + 1) / _PAIRS)
+    return records
 
 
 def _cost(record: Record) -> float | None:
@@ -107,9 +119,11 @@ def _cost(record: Record) -> float | None:
 
 
 #: What is compared; each is a cost, of which less is better.
-_FIGURES = {
+_FIGURES: dict[str, Callable[[Record], float | None]] = {
     "requests/s": _cost,
-    **{f"p{at}": lambda record, at=at: record.percentile_ms(at) for at in _PERCENTS},
+    "p50": lambda record: record.percentile_ms(50),
+    "p90": lambda record: record.percentile_ms(90),
+    "p99": lambda record: record.percentile_ms(99),
 }
 
 
@@ -133,38 +147,3 @@ def _sentence(ratios: Sequence[Ratio], wanted: Wanted) -> str:
     if ratio.verdict == "no measurable difference":
         return f"no measurable difference in the {what}: {ratio.gain}"
     return f"B is {ratio.verdict}, {what}: {ratio.gain}"
-
-
-def _together(records: Sequence[Record]) -> Record:
-    return reduce(_sum, records)
-
-
-def _sum(a: Record, b: Record) -> Record:
-    misses = {kind: a.misses.get(kind, 0) + b.misses.get(kind, 0) for kind in a.misses | b.misses}
-    window = a.window_ns + b.window_ns
-    busy = a.busy_share * a.window_ns + b.busy_share * b.window_ns
-    return Record(
-        a.latency.merged(b.latency),
-        a.service.merged(b.service),
-        a.lag.merged(b.lag),
-        misses,
-        a.first_problem or b.first_problem,
-        a.issued + b.issued,
-        a.ended_in_window + b.ended_in_window,
-        window,
-        a.elapsed_ns + b.elapsed_ns,
-        busy / max(window, 1),
-        max(a.connections, b.connections),
-        a.paced,
-        a.gave_up or b.gave_up,
-        _counted(a.answers, b.answers),
-        a.unchecked + b.unchecked,
-    )
-
-
-def _counted(a: Sequence[Answer], b: Sequence[Answer]) -> list[Answer]:
-    counts: dict[tuple[int, int | None, bytes], int] = {}
-    for one in (*a, *b):
-        key = (one.request, one.json_bytes, one.body)
-        counts[key] = counts.get(key, 0) + one.count
-    return [Answer(*key, count) for key, count in counts.items()]

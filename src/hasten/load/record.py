@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from functools import reduce
+
 import msgspec
 
 from hasten.load.histogram import Histogram
@@ -55,6 +59,35 @@ class Record(msgspec.Struct):
     def empty(cls) -> Record:
         """Return the record of a run that has not begun."""
         return cls(Histogram(), Histogram(), Histogram(), misses={}, answers=[])
+
+    @classmethod
+    def of(cls, runs: Sequence[Record]) -> Record:
+        """Return one record of several runs against the same server."""
+        whole = reduce(Histogram.merged, (run.latency for run in runs))
+        misses: Counter[str] = Counter()
+        answers: Counter[tuple[int, int | None, bytes]] = Counter()
+        for run in runs:
+            misses.update(run.misses)
+            for one in run.answers:
+                answers[one.request, one.json_bytes, one.body] += one.count
+        window_ns = sum(run.window_ns for run in runs)
+        return cls(
+            latency=whole,
+            service=reduce(Histogram.merged, (run.service for run in runs)),
+            lag=reduce(Histogram.merged, (run.lag for run in runs)),
+            misses=dict(misses),
+            first_problem=next((run.first_problem for run in runs if run.first_problem), ""),
+            issued=sum(run.issued for run in runs),
+            ended_in_window=sum(run.ended_in_window for run in runs),
+            window_ns=window_ns,
+            elapsed_ns=sum(run.elapsed_ns for run in runs),
+            busy_share=sum(run.busy_share * run.window_ns for run in runs) / max(window_ns, 1),
+            connections=max(run.connections for run in runs),
+            paced=any(run.paced for run in runs),
+            gave_up=any(run.gave_up for run in runs),
+            answers=[Answer(*key, count) for key, count in answers.items()],
+            unchecked=sum(run.unchecked for run in runs),
+        )
 
     @property
     def answered(self) -> int:
