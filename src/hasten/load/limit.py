@@ -36,6 +36,10 @@ _FIRST_SHARE = 0.5
 _PROBE_S = 0.3
 _SETTLING_S = 10.0
 _MOST_TRIALS = 80
+#: A trial in which the generator lagged is repeated: it may have been a moment's disturbance.
+_TRIES_UNTIL_VOID = 3
+#: Once this share of a run is late the goal is lost, whatever is still to come: one percent may be.
+_HOPELESS = 0.02
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -144,6 +148,7 @@ class _Search:
     ) -> None:
         self._generator, self._side, self._wanted = generator, side, wanted
         self._goal_ms, self._progress = goal_ms, progress
+        self._goal_ns = int(goal_ms * 1e6)
         self._confirmed: LoadResult | None = None
 
     def run(self) -> Limit:
@@ -167,36 +172,35 @@ class _Search:
 
     def _attempt(self, phase: Phase, rate: float, seed: int) -> Trial:
         at = self._wanted.at(rate, seed)
-        self._settle()
-        planned = max(rate * at.duration_s, at.queries)
-        with shares(self._progress, f"{phase}: {rate:,.0f} requests/s") as advance:
-            record = self._generator.fire(
-                self._side.number,
-                at.pattern(),
-                goal_ns=int(self._goal_ms * 1e6),
-                most_bad=int(planned * _HOPELESS),
-                advance=advance,
-            )
-        holds = _holds(record, self._goal_ms)
+        for _ in range(_TRIES_UNTIL_VOID):
+            record = self._fire(phase, at)
+            void = record.void(self._goal_ns)
+            if not void:
+                break
+        late = late_or_missed(record, self._goal_ns)
+        holds = not void and not record.gave_up and late * 100 <= record.issued
         if holds and phase == "confirm":
             self._confirmed = describe(record, self._side, at)
         p99 = record.percentile_ms(99)
-        return Trial(phase, rate, seed, holds, p99, record.missed, record.gave_up, record.void)
+        return Trial(phase, rate, seed, holds, p99, record.missed, record.gave_up, void)
+
+    def _fire(self, phase: Phase, at: Wanted) -> Record:
+        self._settle()
+        rate = at.rate_per_s or 0.0
+        planned = max(rate * at.duration_s, at.queries)
+        with shares(self._progress, f"{phase}: {rate:,.0f} requests/s") as advance:
+            return self._generator.fire(
+                self._side.number,
+                at.pattern(),
+                goal_ns=self._goal_ns,
+                most_bad=int(planned * _HOPELESS),
+                advance=advance,
+            )
 
     def _settle(self) -> None:
         """Wait until the server has worked off what the trial before has left in its queues."""
-        goal_ns = int(self._goal_ms * 1e6)
         for _ in range(int(_SETTLING_S / _PROBE_S)):
             probe = self._generator.fire(self._side.number, Closed(1, int(_PROBE_S * 1e9)))
             typical_ns = probe.latency.percentile(50)
-            if typical_ns is not None and typical_ns <= goal_ns:
+            if typical_ns is not None and typical_ns <= self._goal_ns:
                 return
-
-
-#: Once this share of a run is late the goal is lost, whatever is still to come: one percent may be.
-_HOPELESS = 0.02
-
-
-def _holds(record: Record, goal_ms: float) -> bool:
-    late = late_or_missed(record, int(goal_ms * 1e6))
-    return not record.void and not record.gave_up and late * 100 <= record.issued

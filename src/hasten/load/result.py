@@ -139,7 +139,7 @@ def result_of(
         confident=_confident(record, goal_p99_ms),
         answers=answers,
         unmet=_unmet(record, goal_p99_ms, answers),
-        void=record.void,
+        void=record.void(int((goal_p99_ms or 0) * 1e6)),
         notes=[
             *([record.note] if record.note else []),
             *notes,
