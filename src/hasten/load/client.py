@@ -161,8 +161,8 @@ class Client:
                 look = now + _LOOK_NS
                 done = (now - begin) / max(duration_ns, 1)
                 self._look(now, min(done, record.issued / queries) if queries else done)
-                while self._lost:
-                    self._lost -= 1
+                lost, self._lost = self._lost, 0
+                for _ in range(lost):  # where it fails at once it is lost again: until next time
                     self._issue(self._open(), now, paced=False)
                 if record.gave_up:
                     break
@@ -203,6 +203,8 @@ class Client:
             select.select([self._epoll], [], [], (wait_ns - _POLL_NS) / 1e9)
         for fd, events in self._epoll.poll(0, _EVENTS_A_TURN):
             self._ready(fd, events)
+        if self._waiting:
+            self._replace_lost()
 
     def _dispatch(self, due: int, now: int) -> None:
         """Send a request that is due, or let it wait for one of the connections."""
@@ -225,6 +227,7 @@ class Client:
         while (self._in_flight or self._waiting) and not record.gave_up:
             for fd, events in self._epoll.poll(_LOOK_NS / 1e9, _MOST_EVENTS):
                 self._ready(fd, events)
+            self._replace_lost()
             self._look(self._clock(), 1.0)
         record.elapsed_ns = self._clock() - begin
         record.connections = len(self._connections)
@@ -340,7 +343,10 @@ class Client:
             if self._freed == self._follow and self._issuing:
                 self._lost += 1
         self._drop(connection)
-        if self._freed == self._park and self._waiting:
+
+    def _replace_lost(self) -> None:
+        """Open connections anew for requests that wait for one."""
+        for _ in range(min(len(self._waiting), self._most - len(self._connections))):
             self._issue_waiting(self._open())
 
     def _look(self, now: int, done: float) -> None:
