@@ -147,7 +147,8 @@ async def serve(options: argparse.Namespace) -> None:
     faults = Faults(options)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(faults), "127.0.0.1", options.port)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
     await server.serve_forever()
 
 

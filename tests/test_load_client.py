@@ -101,42 +101,6 @@ def test_requests_that_are_never_answered_time_out() -> None:
     assert record.answered == 0
 
 
-def test_a_request_that_finds_no_free_connection_waits_and_is_timed_from_its_intended_send() -> (
-    None
-):
-    record = opened(10, 1000, most=1, delay_ms=20)
-
-    assert record.connections == 1
-    assert record.answered == 10
-    whole, from_send = record.latency.largest_ns, record.service.largest_ns
-    assert whole > 3 * from_send
-
-
-def test_a_stall_shows_in_the_latency_though_the_one_connection_hides_it() -> None:
-    # Coordinated omission: one answer takes long, the next requests were due meanwhile.
-    record = opened(1000, 1000, most=1, stall_ms=400, stall_after=200)
-
-    p90, service_p90 = record.latency.percentile(90), record.service.percentile(90)
-    assert p90 is not None
-    assert service_p90 is not None
-    assert p90 > 200e6
-    assert service_p90 < p90 / 5
-    assert record.latency.largest_ns >= 400e6
-
-
-def test_a_stall_shows_with_many_connections_too() -> None:
-    record = opened(1000, 1000, stall_ms=400, stall_after=200)
-
-    late = record.answered - record.latency.within(100_000_000)
-    assert late > 150
-
-
-def test_a_closed_loop_hides_the_same_stall() -> None:
-    record = closed(2000, concurrency=1, stall_ms=400, stall_after=200)
-
-    assert record.answered - record.latency.within(100_000_000) < 10
-
-
 def test_arrivals_that_were_recorded_end_the_run() -> None:
     with null_server(canned=True) as url, client_of(url) as client:
         record = client.open(Replay((0, 1000, 50_000_000)), 60 * SECOND)

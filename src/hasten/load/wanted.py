@@ -111,6 +111,8 @@ class Wanted:
             )
         if needs_rate and not recorded and self.rate_per_s is None:
             raise OptionError(expected="a rate to send at", got="none", where="--rate")
+        if recorded and self.arrivals is not None:
+            read_arrivals(Path(self.arrivals))
 
     def arriving(self, rate_per_s: float | None, seed: int) -> Arrivals:
         """Return the arrivals at a rate, or those that were recorded."""
