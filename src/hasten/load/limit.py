@@ -15,8 +15,9 @@ from typing import Literal
 import msgspec
 
 from hasten.errors import OptionError
+from hasten.load.arrivals import Constant
 from hasten.load.generator import Generator
-from hasten.load.protocol import Closed
+from hasten.load.protocol import Closed, Open
 from hasten.load.record import Record
 from hasten.load.result import LoadResult, late_or_missed
 from hasten.load.run import Side, describe, shares
@@ -35,6 +36,7 @@ _LEAST_RATE_PER_S = 0.5
 _FIRST_SHARE = 0.5
 _PROBE_S = 0.3
 _SETTLING_S = 10.0
+_SETTLING_RATE_PER_S = 20.0
 _MOST_TRIALS = 80
 #: A trial in which the generator lagged is repeated: it may have been a moment's disturbance.
 _TRIES_UNTIL_VOID = 3
@@ -199,8 +201,9 @@ class _Search:
 
     def _settle(self) -> None:
         """Wait until the server has worked off what the trial before has left in its queues."""
+        gently = Open(Constant(_SETTLING_RATE_PER_S), int(_PROBE_S * 1e9))
         for _ in range(int(_SETTLING_S / _PROBE_S)):
-            probe = self._generator.fire(self._side.number, Closed(1, int(_PROBE_S * 1e9)))
+            probe = self._generator.fire(self._side.number, gently)
             typical_ns = probe.latency.percentile(50)
             if typical_ns is not None and typical_ns <= self._goal_ns:
                 return
