@@ -13,9 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hasten.demo.network import cache_folder
+import numpy as np
 
-__all__ = ["OwnServer", "demo_bundle"]
+from hasten.bundle import Bundle
+from hasten.demo.network import cache_folder
+from inference_requests import Request
+
+__all__ = ["OwnServer", "demo_bundle", "image_request"]
 
 _PROGRAM = str(Path(sys.executable).parent / "hasten")
 
@@ -69,3 +73,19 @@ def demo_bundle() -> Path:
         command = [_PROGRAM, "demo", "--out", str(path)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return path
+
+
+def image_request(bundle: Path) -> Request:
+    """Return a request of one image of random uint8 pixels, binary both ways."""
+    spec = Bundle.open(bundle).manifest.signature.inputs[0]
+    shape = [1, *(dim or 1 for dim in spec.shape[1:])]
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    tensor = {
+        "name": spec.name,
+        "shape": shape,
+        "datatype": "UINT8",
+        "parameters": {"binary_data_size": pixels.nbytes},
+    }
+    text = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(text))}
+    return Request("/v2/models/lite0/infer", headers, text + pixels.tobytes())

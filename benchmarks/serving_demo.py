@@ -20,8 +20,7 @@ import numpy as np
 from figures import Figure, report
 from hasten.bundle import Bundle
 from hasten.measure.memory import resident_memory_bytes
-from inference_requests import Request
-from own_server import OwnServer, demo_bundle
+from own_server import OwnServer, demo_bundle, image_request
 from wrk import run_wrk
 
 _TURNS, _SECONDS, _CONNECTIONS = 5, 6, 8
@@ -31,7 +30,7 @@ _SHARE, _READY_S, _MEMORY_BYTES = 0.85, 1.5, 80e6
 def main() -> int:
     """Take turns, and compare medians."""
     bundle = demo_bundle()
-    request = _request(bundle)
+    request = image_request(bundle)
     bare, served, ready, grown = [], [], [], []
     for _ in range(_TURNS):
         rate, alone_bytes = _bare(bundle)
@@ -64,21 +63,6 @@ def main() -> int:
             ),
         ]
     )
-
-
-def _request(bundle: Path) -> Request:
-    spec = Bundle.open(bundle).manifest.signature.inputs[0]
-    shape = [1, *(dim or 1 for dim in spec.shape[1:])]
-    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    tensor = {
-        "name": spec.name,
-        "shape": shape,
-        "datatype": "UINT8",
-        "parameters": {"binary_data_size": pixels.nbytes},
-    }
-    text = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    headers = {"Inference-Header-Content-Length": str(len(text))}
-    return Request("/v2/models/lite0/infer", headers, text + pixels.tobytes())
 
 
 def _bare(bundle: Path) -> tuple[float, int]:
