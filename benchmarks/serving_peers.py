@@ -94,6 +94,9 @@ class Peer:
     program: str
     ready: str
     path: str
+    #: How long its batcher waits for more: what served it best over 1 and 32 connections.
+    #: BentoML's decides that for itself.
+    gather_us: int = 0
     python: str = sys.executable
 
     def request(self, rows: Rows) -> Request:
@@ -119,7 +122,7 @@ class Peer:
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(
                 [str(python), str(_PROGRAMS / self.program)],
-                env=_environment(model, port, mark),
+                env=_environment(model, port, mark, self.gather_us),
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
@@ -134,11 +137,12 @@ class Peer:
         return running
 
 
-def _environment(model: Path, port: int, mark: str) -> dict[str, str]:
+def _environment(model: Path, port: int, mark: str, gather_us: int) -> dict[str, str]:
     inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     return inherited | {
         "PEER_MODEL": str(model),
         "PEER_PORT": str(port),
+        "PEER_GATHER_US": str(gather_us),
         _MARK: mark,
         "BENTOML_DO_NOT_TRACK": "True",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -184,6 +188,7 @@ PEERS = (
         program="serve_mlserver.py",
         ready="/v2/models/mlp/ready",
         path="/v2/models/mlp/infer",
+        gather_us=500,
     ),
     Peer(
         name="LitServe 0.2.19",
@@ -192,6 +197,7 @@ PEERS = (
         program="serve_litserve.py",
         ready="/health",
         path="/predict",
+        gather_us=100,
     ),
     Peer(
         name="BentoML 1.4.39",
@@ -208,6 +214,7 @@ PEERS = (
         program="serve_ray.py",
         ready="/-/healthz",
         path="/",
+        gather_us=1000,
     ),
 )
 
