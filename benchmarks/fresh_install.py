@@ -21,9 +21,19 @@ class Cost(NamedTuple):
     peak_bytes: int
 
 
-def make_environment(folder: Path, *requirements: str) -> Path:
-    """Make a virtual environment with these packages; returns the folder of its programs."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+def make_environment(folder: Path, *requirements: str, python: str = sys.executable) -> Path:
+    """Make a virtual environment with these packages; returns the folder of its programs.
+
+    RuntimeError with what was said when it cannot be made.
+    """
+    made = subprocess.run(
+        [python, "-m", "venv", "--clear", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        raise RuntimeError(f"{python} -m venv: {' '.join((made.stdout + made.stderr).split())}")
     programs = folder / "bin"
     command = [str(programs / "pip"), "install", "--quiet", "--disable-pip-version-check"]
     done = subprocess.run([*command, *requirements], capture_output=True, text=True, check=False)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from hasten.measure.memory import peak_memory_bytes
+from hasten.measure.memory import peak_memory_bytes, resident_memory_bytes
 
 _PRINT_PEAK = """
 from hasten.measure.memory import peak_memory_bytes
@@ -30,3 +30,12 @@ def test_a_child_does_not_start_with_the_peak_of_its_parent() -> None:
     block = bytearray(300 * 2**20)
     assert peak_memory_bytes() > len(block)
     assert peaks_of_a_child()[0] < 100 * 2**20
+
+
+def test_what_is_resident_falls_again_when_it_is_freed() -> None:
+    before = resident_memory_bytes()
+    block = bytearray(64 * 2**20)
+    held = resident_memory_bytes()
+    del block
+    assert held - before > 60 * 2**20
+    assert resident_memory_bytes() < held - 60 * 2**20

@@ -11,7 +11,12 @@
     │   ├── BundleError     a bundle that is damaged or foreign
     │   └── MissingExtraError  an optional dependency that is not installed
     ├── RefusedError        a step or runtime does not take this model (listed, the race goes on)
-    └── RuntimeFailureError a runtime failed, crashed or hung          (listed, the race goes on)
+    ├── RuntimeFailureError a runtime failed, crashed or hung          (listed, the race goes on)
+    └── RequestError        a served model does not answer this request
+        ├── InvalidRequestError  it does not fit the model
+        ├── UnknownModelError    there is no such model or version
+        ├── OverloadedError      its deadline cannot be met, or the queue is full
+        └── ExpiredError         it waited longer than it may
 
 A message says what was expected, what was got, where, and what to do about it. ``one_line`` says
 what went wrong in code that is not ours.
@@ -22,14 +27,19 @@ from __future__ import annotations
 __all__ = [
     "BundleError",
     "DataError",
+    "ExpiredError",
     "HastenError",
     "InputError",
+    "InvalidRequestError",
     "MissingExtraError",
     "ModelError",
     "OptionError",
     "OutputError",
+    "OverloadedError",
     "RefusedError",
+    "RequestError",
     "RuntimeFailureError",
+    "UnknownModelError",
     "one_line",
 ]
 
@@ -97,6 +107,30 @@ class RefusedError(HastenError):
 
 class RuntimeFailureError(HastenError):
     """A runtime failed, crashed or hung while compiling or running a model."""
+
+
+class RequestError(HastenError):
+    """A served model does not answer this request."""
+
+
+class InvalidRequestError(RequestError):
+    """A request does not fit the model: a name, dtype, shape, size or value."""
+
+
+class UnknownModelError(RequestError):
+    """There is no model, or no version of it, of this name."""
+
+
+class OverloadedError(RequestError):
+    """More is asked than can be answered in time; worth another try after ``retry_after_s``."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ExpiredError(RequestError):
+    """A request waited longer than its timeout or latency goal allows."""
 
 
 def one_line(error: BaseException, *, lines: int | None = None, limit: int = 300) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hasten.bundle.manifest import Manifest
 from hasten.graph import TensorSpec
 
-__all__ = ["config_pbtxt"]
+__all__ = ["TRITON_BACKENDS", "TRITON_TYPES", "config_pbtxt"]
 
 #: NumPy's dtype names in Triton's words.
-_TYPES = {
+TRITON_TYPES = {
     "bool": "TYPE_BOOL",
     "uint8": "TYPE_UINT8",
     "uint16": "TYPE_UINT16",
@@ -27,7 +27,7 @@ _TYPES = {
 #: For dtypes that Triton has no word for, such as int4: it refuses them, other runtimes need not.
 _NO_TYPE = "TYPE_INVALID"
 #: Triton's backend for each runtime of ours.
-_BACKENDS = {
+TRITON_BACKENDS = {
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
     "litert": "tflite",
@@ -51,7 +51,7 @@ def config_pbtxt(manifest: Manifest) -> str:
     kind = "KIND_GPU" if execution.get("device", "cpu") == "gpu" else "KIND_CPU"
     lines = [
         f"name: {_quoted(manifest.name)}",
-        f"backend: {_quoted(_BACKENDS[manifest.plan.runtime])}",
+        f"backend: {_quoted(TRITON_BACKENDS[manifest.plan.runtime])}",
         f"default_model_filename: {_quoted(manifest.artifact.file.rpartition('/')[2])}",
         f"max_batch_size: {max_batch}",
         *(_tensor("input", spec, batched=batched) for spec in inputs),
@@ -66,7 +66,7 @@ def _tensor(kind: str, spec: TensorSpec, *, batched: bool) -> str:
     dims = ", ".join("-1" if dim is None else str(dim) for dim in shape)
     # Triton takes no empty dims: a scalar is one value that is reshaped to none.
     extent = f"dims: [ {dims} ]" if shape else "dims: [ 1 ], reshape: { shape: [ ] }"
-    dtype = _TYPES.get(spec.dtype, _NO_TYPE)
+    dtype = TRITON_TYPES.get(spec.dtype, _NO_TYPE)
     return f"{kind} [{{ name: {_quoted(spec.name)}, data_type: {dtype}, {extent} }}]"
 
 

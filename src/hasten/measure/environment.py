@@ -5,17 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from hasten.measure.system_files import SystemFiles
 from hasten.runtimes.vendor import cpu_flags
 
-__all__ = ["Weather", "environment", "physical_cores"]
+__all__ = ["TELLING_FLAGS", "Weather", "environment", "physical_cores"]
 
 #: Flags that decide which kernels a runtime may use.
-_TELLING_FLAGS = (
+TELLING_FLAGS = (
     "avx2",
     "avx512f",
     "avx512_vnni",
@@ -34,18 +34,19 @@ _PACKAGES = ("hasten", "numpy", "onnx", "onnxruntime", "openvino", "ai-edge-lite
 #: Share of processor time taken by the hypervisor, or of load by others, that disturbs rounds.
 _STOLEN_SHARE = 0.02
 _BUSY_SHARE = 0.5
+_SYSTEM = SystemFiles()
 
 
 def environment() -> dict[str, Any]:
     """Fingerprint of this machine, for bundle.json: JSON values only."""
     flags = cpu_flags()
     return {
-        "cpu": _cpu_model(),
-        "cpu_flags": [flag for flag in _TELLING_FLAGS if flag in flags],
+        "cpu": _SYSTEM.cpu_model() or platform.processor() or platform.machine(),
+        "cpu_flags": [flag for flag in TELLING_FLAGS if flag in flags],
         "physical_cores": physical_cores(),
         "usable_cpus": sorted(_usable_cpus()),
-        "cgroup_cpu_quota": _cgroup_quota(),
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "cgroup_cpu_quota": _SYSTEM.cgroup_quota(),
+        "governor": _SYSTEM.read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "load_1m": os.getloadavg()[0],
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "os": f"{platform.system()} {platform.release()}",
@@ -57,8 +58,8 @@ def environment() -> dict[str, Any]:
 
 def physical_cores() -> int:
     """Count the cores this process may use: hyper-threads counted once, never above the quota."""
-    cores = {_core_of(cpu) for cpu in _usable_cpus()}
-    quota = _cgroup_quota()
+    cores = {_SYSTEM.core_of(cpu) for cpu in _usable_cpus()}
+    quota = _SYSTEM.cgroup_quota()
     return max(1, min(len(cores), int(quota)) if quota else len(cores))
 
 
@@ -73,11 +74,13 @@ class Weather(msgspec.Struct, frozen=True):
     @classmethod
     def now(cls) -> Weather:
         """Read the counters; zeros where the system has none."""
-        ticks = [int(word) for word in (_read("/proc/stat") or "cpu 0").split("\n")[0].split()[1:]]
+        ticks = [
+            int(word) for word in (_SYSTEM.read("/proc/stat") or "cpu 0").split("\n")[0].split()[1:]
+        ]
         stolen_at = 7
         stolen = ticks[stolen_at] if len(ticks) > stolen_at else 0
         load = os.getloadavg()[0]
-        return cls(sum(ticks[: stolen_at + 1]), stolen, _throttled_periods(), load)
+        return cls(sum(ticks[: stolen_at + 1]), stolen, _SYSTEM.throttled_periods(), load)
 
     def unrest_since(self, before: Weather) -> list[str]:
         """Likely causes of unstable rounds between two readings; empty in fair weather."""
@@ -100,50 +103,6 @@ def _usable_cpus() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
-
-
-def _core_of(cpu: int) -> str:
-    siblings = _read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-    return siblings or str(cpu)
-
-
-def _cgroups() -> list[Path]:
-    """Folders of the cgroup (version 2) of this process and of those it is in."""
-    lines = (_read("/proc/self/cgroup") or "").split("\n")
-    path = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
-    root = Path("/sys/fs/cgroup")
-    within = root / path
-    return [within, *(above for above in within.parents if above.is_relative_to(root))]
-
-
-def _cgroup_quota() -> float | None:
-    """Processors whose time the cgroups allow; None where they set no limit."""
-    limits = [(_read(folder / "cpu.max") or "max").split() for folder in _cgroups()]
-    return min((int(one[0]) / int(one[1]) for one in limits if one[0] != "max"), default=None)
-
-
-def _throttled_periods() -> int:
-    """Periods in which a quota stopped this process, or others that share it."""
-    return max(
-        int(line.split()[1])
-        for folder in _cgroups()
-        for line in ["nr_throttled 0", *(_read(folder / "cpu.stat") or "").split("\n")]
-        if line.startswith("nr_throttled")
-    )
-
-
-def _cpu_model() -> str:
-    for line in (_read("/proc/cpuinfo") or "").split("\n"):
-        if line.lower().startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _read(path: str | Path) -> str | None:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return None
 
 
 def _version(package: str) -> str | None:

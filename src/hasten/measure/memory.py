@@ -1,11 +1,12 @@
-"""Peak resident memory of this process."""
+"""Resident memory of this process: its peak, and now."""
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 
-__all__ = ["peak_memory_bytes"]
+__all__ = ["peak_memory_bytes", "resident_memory_bytes"]
 
 
 def peak_memory_bytes() -> int:
@@ -21,3 +22,11 @@ def peak_memory_bytes() -> int:
                     return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_memory_bytes() -> int:
+    """Return the memory in bytes that is resident now; where only the peak is known, the peak."""
+    if sys.platform != "linux":
+        return peak_memory_bytes()
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

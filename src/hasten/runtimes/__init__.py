@@ -7,10 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hasten.errors import OptionError
+from hasten.runtimes.binding import bind, shapes_at
 from hasten.runtimes.placement import PlacedOperator, Placement, Placing
 from hasten.runtimes.runtime import (
     NO_DELEGATE,
     Arrays,
+    Binding,
     Device,
     Execution,
     Format,
@@ -28,6 +30,7 @@ __all__ = [
     "NO_DELEGATE",
     "RUNTIMES",
     "Arrays",
+    "Binding",
     "Device",
     "Execution",
     "Format",
@@ -39,7 +42,9 @@ __all__ = [
     "Probe",
     "Runtime",
     "Session",
+    "bind",
     "get_runtime",
+    "shapes_at",
 ]
 
 

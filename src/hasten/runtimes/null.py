@@ -40,6 +40,7 @@ class NullRuntime:
     name = "null"
     reads: tuple[Format, ...] = ("null",)
     open_s = 0.0
+    any_batch = True
 
     def probe(self) -> Probe:
         """Always there; raced only when asked for by name."""

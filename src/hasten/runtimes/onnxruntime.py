@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hasten.runtimes.runtime import Arrays, Execution, Format, Hint, Lowered, Probe
+import numpy as np
+
+from hasten.graph import Signature, numpy_dtype
+from hasten.runtimes.binding import shapes_at
+from hasten.runtimes.runtime import Arrays, Binding, Execution, Format, Hint, Lowered, Probe
 from hasten.runtimes.saturation import saturates
 from hasten.runtimes.vendor import cpu_flags, find, lower_as_file, reported
 
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
 
     from hasten.graph import Model
 
-__all__ = ["OnnxRuntime", "OnnxRuntimeSession"]
+__all__ = ["OnnxRuntime", "OnnxRuntimeBinding", "OnnxRuntimeSession"]
 
 _RUNNING = reported("onnxruntime could not run")
 
@@ -30,6 +34,7 @@ class OnnxRuntime:
     name = "onnxruntime"
     reads: tuple[Format, ...] = ("onnx",)
     open_s = 0.0
+    any_batch = True
 
     def __init__(self, *, optimized: bool = True) -> None:
         self._optimized = optimized
@@ -69,15 +74,16 @@ class OnnxRuntime:
             session = onnxruntime.InferenceSession(
                 lowered.path, options, providers=["CPUExecutionProvider"]
             )
-        return OnnxRuntimeSession(session, [spec.name for spec in lowered.signature.outputs])
+        return OnnxRuntimeSession(session, lowered.signature)
 
 
 class OnnxRuntimeSession:
     """One InferenceSession."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, outputs: list[str]) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, signature: Signature) -> None:
         self._session = session
-        self._outputs = outputs
+        self._signature = signature
+        self._outputs = [spec.name for spec in signature.outputs]
 
     def run(self, feed: Arrays) -> Arrays:
         """Run once; all outputs, in the model's order."""
@@ -85,6 +91,60 @@ class OnnxRuntimeSession:
             values = self._session.run(self._outputs, feed)
         return dict(zip(self._outputs, values, strict=True))
 
+    def bind(self, rows: int) -> Binding | None:
+        """Return memory for runs of so many rows; None where shapes depend on more than them."""
+        signature = self._signature
+        shapes = shapes_at(signature, rows)
+        dtypes = [spec.dtype for spec in (*signature.inputs, *signature.outputs)]
+        # NumPy's own dtypes only: the others have no name that ONNX Runtime takes here.
+        if shapes is None or not all(np.dtype(numpy_dtype(one)).isbuiltin == 1 for one in dtypes):
+            return None
+        if any(numpy_dtype(one).kind not in "biuf" for one in dtypes):
+            return None
+        with reported("onnxruntime could not bind"):
+            return OnnxRuntimeBinding(self._session, signature, *shapes)
+
     def close(self) -> None:
         """Drop the session; ONNX Runtime frees it with the last reference."""
         del self._session
+
+
+class OnnxRuntimeBinding:
+    """One IoBinding: the session reads and writes these arrays, and nothing is copied."""
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        signature: Signature,
+        inputs: list[tuple[int, ...]],
+        outputs: list[tuple[int, ...]],
+    ) -> None:
+        self._run = session.run_with_iobinding
+        self._binding = session.io_binding()
+        self._inputs = tuple(
+            np.zeros(shape, numpy_dtype(spec.dtype))
+            for spec, shape in zip(signature.inputs, inputs, strict=True)
+        )
+        self._outputs = tuple(
+            np.zeros(shape, numpy_dtype(spec.dtype))
+            for spec, shape in zip(signature.outputs, outputs, strict=True)
+        )
+        for spec, array in zip(signature.inputs, self._inputs, strict=True):
+            place = ("cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            self._binding.bind_input(spec.name, *place)
+        for spec, array in zip(signature.outputs, self._outputs, strict=True):
+            place = ("cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            self._binding.bind_output(spec.name, *place)
+
+    def inputs(self) -> tuple[np.ndarray, ...]:
+        """Arrays to fill."""
+        return self._inputs
+
+    def run(self) -> None:
+        """Run on what was filled in."""
+        with _RUNNING:
+            self._run(self._binding)
+
+    def outputs(self) -> tuple[np.ndarray, ...]:
+        """Arrays to read."""
+        return self._outputs

@@ -30,6 +30,7 @@ class OpenVino:
     name = "openvino"
     reads: tuple[Format, ...] = ("onnx", "tflite")
     open_s = 0.0
+    any_batch = False
 
     def probe(self) -> Probe:
         """Find the package and ask the CPU plugin for the precisions it computes in here."""

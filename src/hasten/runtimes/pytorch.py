@@ -37,6 +37,7 @@ class PyTorch:
         self.name = "torch-compile" if compiled else "pytorch"
         # Inductor writes and builds C++; about a minute for a mobile net on two cores.
         self.open_s = 60.0 if compiled else 0.0
+        self.any_batch = not compiled
 
     def probe(self) -> Probe:
         """Find the package."""

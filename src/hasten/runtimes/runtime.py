@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_DELEGATE",
     "Arrays",
+    "Binding",
     "Device",
     "Execution",
     "Format",
@@ -144,6 +145,26 @@ class Session(Protocol):
         ...
 
 
+class Binding(Protocol):
+    """Memory for runs of one batch size, filled and read in place, used again and again.
+
+    Arrays are in the order of the signature. What ``inputs`` returns must be let go before
+    ``run``; what ``outputs`` returns holds until the next ``run``.
+    """
+
+    def inputs(self) -> tuple[np.ndarray, ...]:
+        """Arrays to fill."""
+        ...
+
+    def run(self) -> None:
+        """Run on what was filled in; raises RuntimeFailureError when the runtime fails."""
+        ...
+
+    def outputs(self) -> tuple[np.ndarray, ...]:
+        """Arrays to read."""
+        ...
+
+
 class Runtime(Protocol):
     """A way to run models. Making one imports no vendor library; the methods may."""
 
@@ -152,6 +173,8 @@ class Runtime(Protocol):
     reads: tuple[Format, ...]
     #: Seconds that opening a session typically takes where that is long enough to plan for.
     open_s: float
+    #: Whether a session takes another batch size at no cost; else there is one for each size.
+    any_batch: bool
 
     def probe(self) -> Probe:
         """Tell whether the runtime is usable here, and with which precisions."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hasten.runtimes.binding import shapes_at
 from hasten.runtimes.litert.delegate import load, parse
 from hasten.runtimes.litert.placement import XNNPACK, Delegation, locate
 from hasten.runtimes.placement import KERNELS, Placement
-from hasten.runtimes.runtime import NO_DELEGATE, Arrays, Execution, Lowered
+from hasten.runtimes.runtime import NO_DELEGATE, Arrays, Binding, Execution, Lowered
 from hasten.runtimes.vendor import reported
 
 if TYPE_CHECKING:
+    import numpy as np
     from ai_edge_litert.interpreter import Interpreter
 
 __all__ = ["InterpreterSession", "open_interpreter"]
@@ -84,6 +86,20 @@ class InterpreterSession:
         self._interpreter.allocate_tensors()
         self._shapes = shapes
 
+    def bind(self, rows: int) -> Binding | None:
+        """Return the interpreter's own tensors at so many rows; None where more is free.
+
+        A session has one set of tensors: the last binding is the one that holds.
+        """
+        shapes = shapes_at(self._lowered.signature, rows)
+        if shapes is None:
+            return None
+        with _RUNNING:
+            self._resize(dict(zip(self._inputs, shapes[0], strict=True)))
+            return _TensorBinding(
+                self._interpreter, list(self._inputs.values()), list(self._outputs.values())
+            )
+
     def placement(self) -> Placement:
         """Return where every operator runs."""
         with reported("litert could not tell where operators run"):
@@ -92,6 +108,25 @@ class InterpreterSession:
     def close(self) -> None:
         """Drop the interpreter: it frees its arena, then its delegates, with the last reference."""
         del self._interpreter
+
+
+class _TensorBinding:
+    """Views of an interpreter's tensors; it refuses to run while there is one, so none is kept."""
+
+    def __init__(self, interpreter: Interpreter, inputs: list[int], outputs: list[int]) -> None:
+        self._invoke = interpreter.invoke
+        self._inputs = [interpreter.tensor(at) for at in inputs]
+        self._outputs = [interpreter.tensor(at) for at in outputs]
+
+    def inputs(self) -> tuple[np.ndarray, ...]:
+        return tuple(view() for view in self._inputs)
+
+    def run(self) -> None:
+        with _RUNNING:
+            self._invoke()
+
+    def outputs(self) -> tuple[np.ndarray, ...]:
+        return tuple(view() for view in self._outputs)
 
 
 def _count_nodes(interpreter: Any) -> int:

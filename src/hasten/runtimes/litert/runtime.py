@@ -28,6 +28,7 @@ class LiteRT:
     name = "litert"
     reads: tuple[Format, ...] = ("tflite",)
     open_s = 0.0
+    any_batch = False
 
     def probe(self) -> Probe:
         """Find the package, and the devices that it can reach; ``f16`` is a matter of weights."""

@@ -110,7 +110,7 @@ def parse_settings(text: bytes | str, where: str) -> ServingSettings:
         batching = document.get("dynamic_batching") if isinstance(document, dict) else None
         if isinstance(batching, dict) and "max_batch_size" in batching:
             document.setdefault("max_batch_size", batching.pop("max_batch_size"))
-        settings = msgspec.convert(document, ServingSettings)
+        settings = msgspec.convert(document, ServingSettings, str_keys=True)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise OptionError(
             expected="serving settings as JSON", got=str(error), where=where

@@ -1,1 +1,9 @@
-"""What may be served: bundles, model files and Triton repositories, read from disk."""
+"""What is to be served, found on disk: bundles, model files and Triton repositories.
+
+Finding reads, checks and digests model files; no runtime is loaded and nothing is compiled.
+"""
+
+from hasten.serve.repository.repository import find_models
+from hasten.serve.repository.servable import Servable, VersionSource, require_name
+
+__all__ = ["Servable", "VersionSource", "find_models", "require_name"]

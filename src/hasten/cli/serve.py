@@ -1,0 +1,110 @@
+"""``hasten serve``: bundles, model files or a Triton repository over HTTP."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+from hasten.cli.options import megabytes, seconds
+from hasten.errors import ModelError, OptionError
+from hasten.serve.engine.cache import ResponseCache
+from hasten.serve.engine.model import ModelSource
+from hasten.serve.engine.request import Request
+from hasten.serve.http.server import Limits, Server
+from hasten.serve.repository.loader import sources_of
+from hasten.serve.repository.repository import find_models
+
+__all__ = ["serve"]
+
+_PORTS = 65_535
+
+
+def serve(
+    *paths: Path,
+    host: str = "127.0.0.1",
+    http_port: int = 8000,
+    config: Path | None = None,
+    cache_mb: float | None = None,
+    cache_policy: Literal["lru", "tiny-lfu"] = "lru",
+    cache_ttl: str | None = None,
+    body_mb: float = 64.0,
+) -> int:
+    """Serve models over HTTP with the V2 protocol, until Ctrl-C or SIGTERM.
+
+    Parameters
+    ----------
+    paths
+        Bundles, model files (.onnx, .tflite), folders of them or Triton repositories.
+    host
+        The address to listen on.
+    http_port
+        The port to listen on; 0 takes one that is free.
+    config
+        A JSON file of serving settings, laid over those that each model brings.
+    cache_mb
+        Keep responses in so many megabytes, for models whose settings say response_cache.
+    cache_policy
+        Which responses make room for others.
+    cache_ttl
+        Keep a response for this long: 90s, 5m.
+    body_mb
+        The longest body of a request, in megabytes.
+    """
+    import uvloop
+
+    begin = perf_counter()
+    if not paths:
+        raise OptionError(expected="a path to serve", got="none", where="hasten serve PATH...")
+    if not 0 <= http_port <= _PORTS:
+        raise OptionError(
+            expected=f"a port from 0 to {_PORTS}", got=str(http_port), where="--http-port"
+        )
+    settings = _read(config) if config else None
+    limits = Limits(body_bytes=megabytes(body_mb, "--body-mb") or 0)
+    cache: ResponseCache[Request] | None = None
+    cache_bytes = megabytes(cache_mb, "--cache-mb")
+    if cache_bytes:
+        ttl_ns = int(seconds(cache_ttl, "--cache-ttl") * 1e9) if cache_ttl else None
+        cache = ResponseCache(cache_bytes, policy=cache_policy, ttl_ns=ttl_ns)
+    notes: list[str] = []
+
+    def find() -> dict[str, Sequence[ModelSource]]:
+        found = [model for path in paths for model in find_models(path, settings)]
+        names = [model.name for model in found]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ModelError(
+                expected="models with names of their own",
+                got=f"two named {twice!r}",
+                where=" ".join(map(str, paths)),
+            )
+        notes[:] = [f"{model.name}: {note}" for model in found for note in model.notes]
+        return dict(sources_of(found))
+
+    server = Server(find, host=host, port=http_port, limits=limits, cache=cache)
+
+    def started(port: int) -> None:
+        for note in notes:
+            sys.stderr.write(f"hasten: {note}\n")
+        for model in server.engine:
+            sys.stderr.write(f"hasten: {model.describe()}\n")
+        shown = f"[{host}]" if ":" in host else host
+        sys.stdout.write(f"ready at http://{shown}:{port} in {perf_counter() - begin:.2f} s\n")
+        sys.stdout.flush()
+
+    uvloop.run(server.run(started))
+    return 0
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise OptionError(
+            expected="a JSON file of serving settings",
+            got=error.strerror or str(error),
+            where=f"--config {path}",
+        ) from error

@@ -1,0 +1,91 @@
+"""All models that are served, by name and version: loaded, found and unloaded while others run."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from hasten.errors import UnknownModelError
+from hasten.serve.engine.model import ModelSource, ServedModel, open_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from hasten.serve.engine.cache import ResponseCache
+    from hasten.serve.engine.request import Request
+
+__all__ = ["Engine"]
+
+
+def _nothing() -> None:
+    """Nobody is to be told."""
+
+
+class Engine:
+    """Called by the event loop's thread alone. Models whose settings say so share ``cache``."""
+
+    def __init__(self, cache: ResponseCache[Request] | None = None) -> None:
+        self.cache = cache
+        self._models: dict[str, dict[int, ServedModel]] = {}
+        #: Called whenever ``find`` may answer otherwise than before.
+        self.on_change: Callable[[], None] = _nothing
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        """Go through all versions of all models, by name and number."""
+        for name in sorted(self._models):
+            for version in sorted(self._models[name]):
+                yield self._models[name][version]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._models
+
+    def find(self, name: str, version: str = "") -> ServedModel:
+        """Return a version of a model, the latest if none is named; raises UnknownModelError."""
+        versions = self._models.get(name)
+        if not versions:
+            raise UnknownModelError(f"Request for unknown model: '{name}' is not found")
+        if not version:
+            return versions[max(versions)]
+        found = versions.get(int(version)) if version.isdecimal() else None
+        if found is None:
+            raise UnknownModelError(
+                f"Request for unknown model: '{name}' version {version} is not found"
+                f" (there is: {', '.join(map(str, sorted(versions)))})"
+            )
+        return found
+
+    async def load(self, sources: Sequence[ModelSource]) -> None:
+        """Load versions of one model; each replaces the one of its number once it is warm.
+
+        Versions that are not among them are unloaded after that. Raises what ``open_model`` raises.
+        """
+        loop = asyncio.get_running_loop()
+        name = sources[0].name
+        for source in sources:
+            opened = await loop.run_in_executor(None, open_model, source)
+            versions = self._models.setdefault(name, {})
+            before = versions.get(source.version)
+            versions[source.version] = ServedModel(opened, loop, self.cache)
+            self.on_change()
+            if before is not None:
+                await before.close()
+        wanted = {source.version for source in sources}
+        gone = [one for one in self._models[name] if one not in wanted]
+        left = [self._models[name].pop(version) for version in gone]
+        self.on_change()
+        for model in left:
+            await model.close()
+
+    async def unload(self, name: str) -> None:
+        """Take a model away: new requests do not find it, running ones are answered."""
+        versions = self._models.pop(name, None)
+        if versions is None:
+            raise UnknownModelError(f"Request for unknown model: '{name}' is not found")
+        self.on_change()
+        for model in versions.values():
+            await model.close()
+
+    async def close(self) -> None:
+        """Unload all."""
+        for name in list(self._models):
+            await self.unload(name)

@@ -1,0 +1,273 @@
+"""One model's requests from arrival to answer: the scheduler, driven by an event loop.
+
+An executor is a thread with a runner. When it ends a batch it takes the next one itself, so the
+model never waits for the event loop; the loop is told once a batch. A model that computes for less
+time than a thread takes to wake up is run by the loop itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from queue import SimpleQueue
+from time import perf_counter_ns, time_ns
+from typing import TYPE_CHECKING
+
+from hasten.errors import ExpiredError, HastenError, OverloadedError, RuntimeFailureError, one_line
+from hasten.serve.engine.request import NEVER_NS, Batch, Request
+from hasten.serve.engine.statistics import FailureReason
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from hasten.serve.engine.runner import Runner
+    from hasten.serve.engine.scheduler import Scheduler
+    from hasten.serve.engine.statistics import ModelStatistics
+
+__all__ = ["Lane"]
+
+#: How often requests that may expire are looked at while no executor is free.
+_EXPIRY_S = 0.01
+
+
+class Lane:
+    """Made, called and closed by the loop's thread; requests are answered by it too.
+
+    With ``inline`` there is one runner and no thread.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loop: asyncio.AbstractEventLoop,
+        scheduler: Scheduler,
+        runners: Sequence[Runner],
+        statistics: ModelStatistics,
+        *,
+        inline: bool,
+        preserve_ordering: bool = False,
+    ) -> None:
+        self._loop = loop
+        self._scheduler = scheduler
+        self._statistics = statistics
+        self._lock = threading.Lock()
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._wake_ns = NEVER_NS
+        self._closing = False
+        self._closed: asyncio.Future[None] = loop.create_future()
+        self._in_flight = 0
+        self._order: deque[Batch] | None = (
+            deque() if preserve_ordering and len(runners) > 1 else None
+        )
+        self._done: set[Batch] = set()
+        self._runners = list(runners)
+        self._inline = runners[0] if inline else None
+        self._executors = [] if inline else [_Executor(name, self, one) for one in runners]
+        self._idle = list(self._executors)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return self._scheduler.waiting
+
+    def submit(self, request: Request, timeout_us: int = 0) -> None:
+        """Queue a request; raises OverloadedError where it is refused at once."""
+        if self._closing:
+            raise OverloadedError("The model is being unloaded", retry_after_s=1.0)
+        try:
+            with self._lock:
+                self._scheduler.admit(request, request.arrival_ns, timeout_us)
+        except OverloadedError:
+            self._statistics.failed("REJECTED", perf_counter_ns() - request.arrival_ns)
+            raise
+        if not self._scheduled and (self._idle or self._inline):
+            # Not at once: what else this turn of the loop brings may share the batch.
+            self._scheduled = True
+            self._loop.call_soon(self._dispatch)
+        elif self._scheduler.bounded and self._timer is None:
+            self._arm(perf_counter_ns() + int(_EXPIRY_S * 1e9))
+
+    def cancel(self, request: Request) -> None:
+        """Drop a request whose answer nobody waits for any more."""
+        with self._lock:
+            if request.cancelled:
+                return
+            self._scheduler.cancel(request)
+        self._statistics.failed("CANCELED", perf_counter_ns() - request.arrival_ns)
+
+    def _dispatch(self) -> None:
+        """Give what waits to executors that are free."""
+        self._scheduled = False
+        if self._inline is not None:
+            self._dispatch_inline(self._inline)
+        else:
+            with self._lock:
+                while self._idle:
+                    batch = self._take()
+                    if batch is None:
+                        break
+                    self._idle.pop().inbox.put(batch)
+        self._settle()
+
+    def _dispatch_inline(self, runner: Runner) -> None:
+        batch = self._take()
+        if batch is None:
+            return
+        _run(runner, batch)
+        self._scheduler.finished(batch)
+        self._deliver(batch)
+        if self._scheduler.waiting and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._dispatch)  # after another look at the sockets
+
+    def _take(self) -> Batch | None:
+        batch = self._scheduler.take(perf_counter_ns())
+        if batch is not None:
+            self._in_flight += 1
+            if self._order is not None:
+                self._order.append(batch)
+        return batch
+
+    def next_batch(self, executor: _Executor, ended: Batch) -> Batch | None:
+        """Called by an executor's thread: learn from the batch it ran, give it another."""
+        with self._lock:
+            self._scheduler.finished(ended)
+            batch = self._take()
+            if batch is None:
+                self._idle.append(executor)
+        self._loop.call_soon_threadsafe(self._ended, ended)
+        return batch
+
+    def _ended(self, batch: Batch) -> None:
+        if self._order is None:
+            self._deliver(batch)
+        else:
+            self._done.add(batch)
+            while self._order and self._order[0] in self._done:
+                first = self._order.popleft()
+                self._done.remove(first)
+                self._deliver(first)
+        if self._idle and self._scheduler.waiting and not self._scheduled:
+            self._dispatch()  # it arrived while the executor went idle
+        else:
+            self._settle()
+
+    def _deliver(self, batch: Batch) -> None:
+        """Answer each request of a batch, and count."""
+        self._in_flight -= 1
+        statistics, result, start = self._statistics, batch.result, 0
+        now, begin = perf_counter_ns(), batch.begin_ns
+        if result is None:
+            error = batch.error or RuntimeFailureError("the runtime gave no answer")
+            for request in batch.requests:
+                statistics.failed("BACKEND", now - request.arrival_ns)
+                if not request.cancelled:
+                    request.reply(request, error, 0)
+            return
+        statistics.executed(batch.size, batch.rows, batch.input_ns, batch.run_ns, batch.output_ns)
+        count, arrived = len(batch.requests), 0
+        for request in batch.requests:
+            arrival = request.arrival_ns
+            arrived += arrival
+            statistics.answered(now - arrival)
+            if not request.cancelled:
+                request.reply(request, result, start)
+            start += request.rows
+        statistics.last_inference_ms = time_ns() // 1_000_000
+        statistics.queue_ns += begin * count - arrived
+        statistics.compute_input_ns += batch.input_ns * count
+        statistics.compute_infer_ns += batch.run_ns * count
+        statistics.compute_output_ns += batch.output_ns * count
+
+    def _settle(self) -> None:
+        """Tell whom the scheduler dropped, arm the timer it asks for, end if there is no more."""
+        scheduler = self._scheduler
+        if scheduler.dropped:
+            with self._lock:
+                dropped, scheduler.dropped = scheduler.dropped, []
+            now = perf_counter_ns()
+            for request, error in dropped:
+                self._refuse(request, error, "REJECTED", now)
+        if scheduler.wake_ns != NEVER_NS:
+            self._arm(scheduler.wake_ns)
+        elif scheduler.bounded and scheduler.waiting:
+            self._arm(perf_counter_ns() + int(_EXPIRY_S * 1e9))
+        if self._closing and not self._in_flight and not self._closed.done():
+            self._closed.set_result(None)
+
+    def _refuse(
+        self, request: Request, error: HastenError, reason: FailureReason, now_ns: int
+    ) -> None:
+        self._statistics.failed(reason, now_ns - request.arrival_ns)
+        if not request.cancelled:
+            request.reply(request, error, 0)
+
+    def _arm(self, at_ns: int) -> None:
+        if self._timer is not None:
+            if at_ns >= self._wake_ns:
+                return
+            self._timer.cancel()
+        self._wake_ns = at_ns
+        delay_s = max(0.0, (at_ns - perf_counter_ns()) / 1e9)
+        self._timer = self._loop.call_later(delay_s, self._wake)
+
+    def _wake(self) -> None:
+        self._timer, self._wake_ns = None, NEVER_NS
+        if self._scheduler.bounded:
+            with self._lock:
+                self._scheduler.expire(perf_counter_ns())
+        self._dispatch()
+
+    async def close(self) -> None:
+        """Refuse what waits, let what runs end, and free the sessions."""
+        self._closing = True
+        with self._lock:
+            left = self._scheduler.drain()
+        now = perf_counter_ns()
+        gone = ExpiredError("The model was unloaded before the request was run")
+        for request in left:
+            self._refuse(request, gone, "OTHER", now)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._settle()
+        await self._closed
+        for executor in self._executors:
+            executor.inbox.put(None)
+        await self._loop.run_in_executor(None, self._free)
+
+    def _free(self) -> None:
+        for executor in self._executors:
+            executor.join()
+        for runner in self._runners:
+            runner.close()
+
+
+class _Executor(threading.Thread):
+    """One thread with one runner."""
+
+    def __init__(self, name: str, lane: Lane, runner: Runner) -> None:
+        super().__init__(name=f"hasten-{name}", daemon=True)
+        self.inbox: SimpleQueue[Batch | None] = SimpleQueue()
+        self._lane = lane
+        self._runner = runner
+        self.start()
+
+    def run(self) -> None:
+        while (batch := self.inbox.get()) is not None:
+            following: Batch | None = batch
+            while following is not None:
+                _run(self._runner, following)
+                following = self._lane.next_batch(self, following)
+
+
+def _run(runner: Runner, batch: Batch) -> None:
+    """Run a batch; whatever goes wrong is the answer of its requests, and the executor lives on."""
+    try:
+        runner.run(batch)
+    except HastenError as error:
+        batch.error = error
+    except (ValueError, TypeError, MemoryError) as error:
+        batch.error = RuntimeFailureError(f"the batch could not be run: {one_line(error)}")
+    batch.end_ns = perf_counter_ns()

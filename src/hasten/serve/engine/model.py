@@ -1,0 +1,225 @@
+"""One version of one model, ready to answer: its signature, its lane and what it has done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from hasten.errors import InvalidRequestError, OptionError
+from hasten.graph import Signature
+from hasten.runtimes import Execution, Lowered, get_runtime
+from hasten.serve.engine.answers import Answers
+from hasten.serve.engine.lane import Lane
+from hasten.serve.engine.runner import Runner
+from hasten.serve.engine.scheduler import Scheduler
+from hasten.serve.engine.settings import ServingSettings
+from hasten.serve.engine.statistics import ModelStatistics
+from hasten.serve.engine.warm_up import WarmedUp, handoff_ns, warm_up
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from hasten.serve.engine.cache import ResponseCache
+    from hasten.serve.engine.request import Request
+
+__all__ = ["ModelSource", "OpenedModel", "ServedModel", "open_model"]
+
+#: Rows of one request, where the settings give no limit.
+_MOST_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A version of a model on disk, and how it is to be run and served.
+
+    ``digest`` is the SHA-256 of its file, in hex; ``labels`` name the classes of outputs.
+    """
+
+    name: str
+    version: int
+    lowered: Lowered
+    runtime: str
+    execution: Execution
+    settings: ServingSettings
+    digest: str
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A source whose sessions are open and warm."""
+
+    source: ModelSource
+    batched: bool
+    runners: tuple[Runner, ...]
+    warmed: WarmedUp
+    inline: bool
+
+
+def open_model(source: ModelSource) -> OpenedModel:
+    """Open and warm up the sessions of a model; takes as long as that takes.
+
+    Raises RuntimeFailureError when the runtime cannot, OptionError when the settings want batches
+    of a model that has no free batch axis.
+    """
+    settings, signature = source.settings, source.lowered.signature
+    free = all(
+        spec.shape and spec.batch is None for spec in (*signature.inputs, *signature.outputs)
+    )
+    largest = settings.max_batch_size
+    if largest and not free:
+        raise OptionError(
+            expected="max_batch_size 0, since the batch axis is not free",
+            got=str(largest),
+            where=f"model {source.name}",
+        )
+    batched = free and largest != 0
+    runtime = get_runtime(source.runtime)
+    execution = _execution(source)
+    runners = [
+        Runner(runtime, source.lowered, execution, batched=batched)
+        for _ in range(execution.instances)
+    ]
+    warmed = warm_up(runners[0], largest if batched else 0, any_batch=runtime.any_batch)
+    for runner in runners[1:]:
+        for size in warmed.sizes:
+            runner.prepare(size)
+            runner.time(size)
+    inline = settings.inline
+    if inline is None:
+        inline = warmed.times.expect(warmed.sizes[-1]) < handoff_ns()
+    return OpenedModel(source, batched, tuple(runners), warmed, inline and len(runners) == 1)
+
+
+def _execution(source: ModelSource) -> Execution:
+    settings, execution = source.settings, source.execution
+    return msgspec.structs.replace(
+        execution,
+        instances=settings.instances or execution.instances,
+        threads=settings.threads or execution.threads,
+    )
+
+
+class ServedModel:
+    """What front ends call. Made, called and closed by the event loop's thread.
+
+    ``max_rows`` is the most rows of one request; 0 where the model does not batch and inputs have
+    the signature's own shapes.
+    """
+
+    def __init__(
+        self,
+        opened: OpenedModel,
+        loop: asyncio.AbstractEventLoop,
+        cache: ResponseCache[Request] | None = None,
+    ) -> None:
+        source = opened.source
+        self.source = source
+        self.name = source.name
+        self.version = source.version
+        self.signature: Signature = source.lowered.signature
+        self.settings = source.settings
+        self.batched = opened.batched
+        self.inline = opened.inline
+        self.sizes = opened.warmed.sizes
+        self.executors = len(opened.runners)
+        self.max_rows = (source.settings.max_batch_size or _MOST_ROWS) if opened.batched else 0
+        self.statistics = ModelStatistics()
+        #: Whether all requests have the same shapes but for the batch.
+        self.uniform = all(
+            dim is not None
+            for spec in self.signature.inputs
+            for dim in (spec.shape[1:] if opened.batched else spec.shape)
+        )
+        self.scheduler = Scheduler(
+            source.settings,
+            opened.warmed.sizes,
+            executors=len(opened.runners),
+            times=opened.warmed.times,
+        )
+        self._lane = Lane(
+            f"{source.name}-{source.version}",
+            loop,
+            self.scheduler,
+            opened.runners,
+            self.statistics,
+            inline=opened.inline,
+            preserve_ordering=source.settings.batching.preserve_ordering,
+        )
+
+        self._answers: Answers | None = None
+        if cache is not None and source.settings.response_cache:
+            self._answers = Answers(
+                source,
+                cache,
+                self._lane,
+                self.statistics,
+                batched=opened.batched,
+                compute_ns=lambda rows: self.scheduler.times.expect(self.scheduler.size_of(rows)),
+            )
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return self._lane.waiting
+
+    def describe(self) -> str:
+        """Return a line on how the model is served."""
+        words = [f"{self.name} {self.version}", f"{self.source.runtime} {self.source.execution}"]
+        if self.batched:
+            words.append(f"batches of up to {self.scheduler.cap}")
+        where = "on the event loop's thread" if self.inline else f"{self.executors} executor(s)"
+        return ", ".join([*words, where])
+
+    def rows_of(self, shapes: tuple[tuple[int, ...], ...]) -> int:
+        """Return the rows of a request, or raise InvalidRequestError where shapes do not fit."""
+        specs = self.signature.inputs
+        for spec, shape in zip(specs, shapes, strict=True):
+            if not spec.fits(shape):
+                raise InvalidRequestError(
+                    f"Expected {spec}, got shape {list(shape)} for input '{spec.name}'"
+                )
+        if not self.batched:
+            return 1
+        rows = shapes[0][0]
+        if any(shape[0] != rows for shape in shapes):
+            raise InvalidRequestError(
+                f"Expected inputs of one batch size, got {[shape[0] for shape in shapes]}"
+            )
+        if not 1 <= rows <= self.max_rows:
+            raise InvalidRequestError(
+                f"Expected a batch size from 1 to {self.max_rows}, got {rows}"
+                f" for model '{self.name}'"
+            )
+        return rows
+
+    def priority_of(self, wished: int) -> int:
+        """Return the priority of a request that asks for this one; 0 asks for none."""
+        batching = self.settings.batching
+        if not batching.priority_levels:
+            return 0
+        if wished > batching.priority_levels or wished < 0:
+            raise InvalidRequestError(
+                f"Expected a priority from 1 to {batching.priority_levels}, got {wished}"
+            )
+        return wished or batching.default_priority_level
+
+    def submit(self, request: Request, timeout_us: int = 0) -> None:
+        """Answer from the cache or queue; raises OverloadedError where it is refused at once."""
+        if self._answers is None:
+            self._lane.submit(request, timeout_us)
+        else:
+            self._answers.submit(request, timeout_us)
+
+    def cancel(self, request: Request) -> None:
+        """Drop a request whose answer nobody waits for any more."""
+        if self._answers is None:
+            self._lane.cancel(request)
+        else:
+            self._answers.cancel(request)
+
+    async def close(self) -> None:
+        """Refuse what waits, let what runs end, and free the sessions."""
+        await self._lane.close()

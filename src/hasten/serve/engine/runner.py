@@ -1,0 +1,153 @@
+"""Batches through a session: gathered into memory that is used again, run, and copied out."""
+
+from __future__ import annotations
+
+import statistics
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hasten.graph import numpy_dtype
+from hasten.runtimes import Arrays, Binding, Execution, Lowered, Runtime, Session, bind
+from hasten.serve.engine.request import Batch, BatchResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Runner"]
+
+#: Runs to time one batch size with, the first left out, and the time after which they end.
+_TIMED_RUNS = 8
+_TIMED_NS = 60_000_000
+
+
+class Runner:
+    """What one executor runs with: a session, or one for each batch size where that is cheaper.
+
+    With ``batched`` the first axis is the batch, and requests are joined along it. One thread at a
+    time may call it.
+    """
+
+    def __init__(
+        self, runtime: Runtime, lowered: Lowered, execution: Execution, *, batched: bool
+    ) -> None:
+        self._runtime = runtime
+        self._lowered = lowered
+        self._execution = execution
+        self._batched = batched
+        self._names = [spec.name for spec in lowered.signature.inputs]
+        self._outputs = [spec.name for spec in lowered.signature.outputs]
+        self._sessions: dict[int, Session] = {}
+        self._bindings: dict[int, Binding] = {}
+        self._prepared: set[int] = set()
+
+    def prepare(self, size: int) -> None:
+        """Open what a batch of this size needs."""
+        if size in self._bindings:
+            return
+        self._prepared.add(size)
+        binding = bind(self._session(size), self._lowered.signature, size)
+        if binding is not None:
+            self._bindings[size] = binding
+
+    def forget(self, size: int) -> None:
+        """Free what only batches of this size needed."""
+        self._bindings.pop(size, None)
+        self._prepared.discard(size)
+        if not self._runtime.any_batch:
+            session = self._sessions.pop(size, None)
+            if session is not None:
+                session.close()
+
+    def time(self, size: int) -> int:
+        """Return the nanoseconds of one run of this size: the median of a few, after the first."""
+        binding = self._bindings.get(size)
+        feed = None if binding else self._zeros(size)
+        times: list[int] = []
+        for _ in range(_TIMED_RUNS):
+            before = perf_counter_ns()
+            if binding is not None:
+                binding.run()
+            elif feed is not None:
+                self._session(size).run(feed)
+            times.append(perf_counter_ns() - before)
+            if sum(times) > _TIMED_NS:
+                break
+        return int(statistics.median(times[1:] or times))
+
+    def run(self, batch: Batch) -> None:
+        """Run a batch and leave its result and times in it; raises RuntimeFailureError."""
+        begin = perf_counter_ns()
+        binding = self._bindings.get(batch.size)
+        if binding is None:
+            self._run_unbound(batch, begin)
+            return
+        self._gather(batch, binding.inputs())
+        ready = perf_counter_ns()
+        binding.run()
+        done = perf_counter_ns()
+        rows = batch.rows
+        if self._batched:
+            outputs = tuple(array[:rows].copy() for array in binding.outputs())
+        else:
+            outputs = tuple(array.copy() for array in binding.outputs())
+        batch.result = BatchResult(outputs, batched=self._batched)
+        batch.input_ns, batch.run_ns = ready - begin, done - ready
+        batch.output_ns = perf_counter_ns() - done
+
+    @staticmethod
+    def _gather(batch: Batch, buffers: Sequence[np.ndarray]) -> None:
+        requests = batch.requests
+        if len(requests) == 1 and batch.rows == batch.size:
+            for buffer, array in zip(buffers, requests[0].inputs, strict=True):
+                np.copyto(buffer, array)
+            return
+        for at, buffer in enumerate(buffers):
+            np.concatenate([one.inputs[at] for one in requests], out=buffer[: batch.rows])
+
+    def _run_unbound(self, batch: Batch, begin: int) -> None:
+        requests = batch.requests
+        if len(requests) == 1:
+            feed = dict(zip(self._names, requests[0].inputs, strict=True))
+        else:
+            feed = {
+                name: np.concatenate([one.inputs[at] for one in requests])
+                for at, name in enumerate(self._names)
+            }
+        batch.size = batch.rows
+        ready = perf_counter_ns()
+        answer = self._session(batch.size).run(feed)
+        done = perf_counter_ns()
+        outputs = tuple(answer[name] for name in self._outputs)
+        batch.result = BatchResult(outputs, batched=self._batched)
+        batch.input_ns, batch.run_ns = ready - begin, done - ready
+        batch.output_ns = perf_counter_ns() - done
+
+    def _zeros(self, size: int) -> Arrays:
+        return {
+            spec.name: np.zeros(
+                [
+                    (size if at == 0 else 1) if dim is None else dim
+                    for at, dim in enumerate(spec.shape)
+                ],
+                numpy_dtype(spec.dtype) if spec.dtype != "str" else object,
+            )
+            for spec in self._lowered.signature.inputs
+        }
+
+    def _session(self, size: int) -> Session:
+        # Sizes that nobody prepared for share a session, which takes each as it comes.
+        key = size if size in self._prepared and not self._runtime.any_batch else 0
+        session = self._sessions.get(key)
+        if session is None:
+            session = self._runtime.open(self._lowered, self._execution)
+            self._sessions[key] = session
+        return session
+
+    def close(self) -> None:
+        """Free all sessions."""
+        self._bindings.clear()
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()

@@ -1,0 +1,244 @@
+"""Which requests run next, and together: batch while busy. It knows no threads and no clock.
+
+While an executor is free, what waits is dispatched at once; while all are busy the queue grows and
+the next batch takes it. The larger the load, the larger the batches, with nothing to tune. Each
+call is told the time; a simulation drives it as the engine does.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from hasten.errors import ExpiredError, HastenError, OverloadedError
+from hasten.serve.engine.batch_times import BatchTimes
+from hasten.serve.engine.queue import RequestQueue
+from hasten.serve.engine.request import NEVER_NS, Batch, Request
+from hasten.serve.engine.settings import ServingSettings
+
+__all__ = ["Scheduler"]
+
+#: Batches after which the model of their times is asked anew how large they should be.
+_REVIEW_EVERY = 64
+#: A larger batch is taken where it answers at least this share of the best rows a second.
+_CLOSE = 0.98
+
+
+class Scheduler:
+    """The queue of one model and the rule that empties it.
+
+    ``sizes`` are the batch sizes that executors run, rising; what lies between is padded to the
+    next. ``dropped`` are requests that were taken off the queue unanswered, for the caller to
+    tell. After a ``take`` that gathers, ``wake_ns`` is when to take again.
+    """
+
+    def __init__(
+        self,
+        settings: ServingSettings,
+        sizes: tuple[int, ...] = (1,),
+        *,
+        executors: int = 1,
+        times: BatchTimes | None = None,
+    ) -> None:
+        self._settings = settings
+        self._batching = settings.batching
+        self._sizes = sizes
+        self._executors = executors
+        self._queue = RequestQueue()
+        self._running: dict[Batch, float] = {}
+        self._sequence = 0
+        self._since_review = 0
+        goal = settings.latency_goal_ms
+        self._goal_ns = int(goal * 1e6) if goal else 0
+        policies = (
+            self._batching.default_queue_policy,
+            *self._batching.priority_queue_policy.values(),
+        )
+        #: Whether requests may expire while they wait.
+        self.bounded = bool(goal) or any(
+            one.default_timeout_microseconds or one.allow_timeout_override for one in policies
+        )
+        self.times = times or BatchTimes()
+        self.dropped: list[tuple[Request, HastenError]] = []
+        self.wake_ns = NEVER_NS
+        self.review()
+
+    @property
+    def cap(self) -> int:
+        """Rows of the largest batch that is taken now."""
+        return self._cap
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue)
+
+    def review(self) -> None:
+        """Ask the model of times how large batches should be."""
+        times, sizes = self.times, self._sizes
+        cap = times.worthwhile(sizes) if times.known else sizes[-1]
+        if self._goal_ns and times.known:
+            cap = min(cap, times.largest_within(sizes, self._goal_ns / 2))
+        self._cap = cap
+        self._takes = self._best_takes(cap)
+
+    def _best_takes(self, cap: int) -> list[int]:
+        """Return, for each number of rows that wait, how many of them make the best batch.
+
+        All of them, padded to the next size, unless a full smaller size answers clearly more rows
+        a second; preferred sizes come before either.
+        """
+        preferred = sorted(self._batching.preferred_batch_size)
+        takes, best, best_rate = [0], 0, 0.0
+        full = iter((*(size for size in self._sizes if size <= cap), 0))
+        next_full = next(full)
+        for rows in range(1, cap + 1):
+            rate = rows / max(1.0, self.times.expect(self.size_of(rows)))
+            if rows == next_full:
+                next_full = next(full)
+                if rate >= _CLOSE * best_rate:
+                    best, best_rate = rows, max(rate, best_rate)
+            take = rows if not self.times.known or rate >= _CLOSE * best_rate else best
+            wished = [size for size in preferred if size <= rows]
+            takes.append(wished[-1] if wished else take)
+        return takes
+
+    def size_of(self, rows: int) -> int:
+        """Return the size that so many rows run with; themselves above the largest."""
+        sizes = self._sizes
+        return sizes[bisect_left(sizes, rows)] if rows <= sizes[-1] else rows
+
+    def admit(self, request: Request, now_ns: int, timeout_us: int = 0) -> None:
+        """Queue a request, or raise OverloadedError.
+
+        ``timeout_us`` is the request's own bound on waiting, where the policy allows one.
+        """
+        policy = self._batching.policy(request.priority)
+        limit = policy.max_queue_size
+        if limit and self._queue.waiting(request.priority) >= limit:
+            raise OverloadedError(
+                f"Exceeds maximum queue size of {limit} requests", retry_after_s=self._drain_s()
+            )
+        timeout = policy.default_timeout_microseconds
+        if timeout_us and policy.allow_timeout_override:
+            timeout = min(timeout, timeout_us) if timeout else timeout_us
+        if timeout:
+            request.queue_limit_ns = request.arrival_ns + timeout * 1000
+        if self._goal_ns:
+            request.deadline_ns = request.arrival_ns + self._goal_ns
+            late_ns = self._finish_ns(request, now_ns) - request.deadline_ns
+            if late_ns > 0:
+                raise OverloadedError(
+                    f"Cannot be answered within the latency goal of"
+                    f" {self._settings.latency_goal_ms:g} ms: {len(self._queue)} requests wait",
+                    retry_after_s=late_ns / 1e9,
+                )
+        self._sequence += 1
+        request.sequence = self._sequence
+        self._queue.push(request)
+
+    def _finish_ns(self, request: Request, now_ns: int) -> float:
+        """Expect when a request that came now would be answered."""
+        cap, times = self._cap, self.times
+        busy = sum(max(0.0, end - now_ns) for end in self._running.values())
+        full, rest = divmod(self._queue.rows, cap)
+        ahead = busy + full * times.expect(cap)
+        own = times.expect(self.size_of(min(cap, rest + request.rows)))
+        return now_ns + ahead / self._executors + own
+
+    def _drain_s(self) -> float:
+        batches = -(-self._queue.rows // self._cap)
+        return batches * self.times.expect(self._cap) / self._executors / 1e9
+
+    def cancel(self, request: Request) -> None:
+        """Forget a request that waits: nobody wants its answer."""
+        self._queue.cancel(request)
+
+    def take(self, now_ns: int) -> Batch | None:
+        """Return the batch that a free executor should run now, or None."""
+        queue = self._queue
+        self.wake_ns = NEVER_NS
+        while len(queue):
+            head = queue.head()
+            if head is None:
+                return None
+            rows = self._rows_to_take(head, now_ns)
+            if not rows:
+                return None
+            requests = self._pop(head, rows, now_ns)
+            if requests:
+                batch = Batch(requests, sum(one.rows for one in requests))
+                batch.size = self.size_of(batch.rows)
+                batch.begin_ns = now_ns
+                self._running[batch] = now_ns + self.times.expect(batch.size)
+                return batch
+        return None
+
+    def _rows_to_take(self, head: Request, now_ns: int) -> int:
+        """Return the rows of the next batch; 0 to gather more first."""
+        waiting = self._queue.rows_of(head.key)
+        delay_ns = self._batching.max_queue_delay_microseconds * 1000
+        if delay_ns:
+            preferred = self._batching.preferred_batch_size
+            enough = min(preferred) if preferred else self._cap
+            until = head.arrival_ns + delay_ns
+            if waiting < enough and now_ns < until:
+                self.wake_ns = until
+                return 0
+        return max(self._takes[min(waiting, self._cap)], head.rows)
+
+    def _pop(self, head: Request, rows: int, now_ns: int) -> list[Request]:
+        """Take up to so many rows off the queue, and drop those that are too late."""
+        queue, key, taken, found = self._queue, head.key, 0, []
+        finish = now_ns
+        if self._goal_ns:
+            finish += int(self.times.expect(self.size_of(rows)) * self.times.tail_factor)
+        while taken < rows:
+            request = queue.pop(key, rows - taken)
+            if request is None:
+                break
+            if request.queue_limit_ns <= now_ns:
+                self._timed_out(request, now_ns)
+            elif request.deadline_ns < finish:
+                self._drop(request, "would miss its latency goal")
+            else:
+                found.append(request)
+                taken += request.rows
+        return found
+
+    def _timed_out(self, request: Request, now_ns: int) -> None:
+        """Refuse what waited too long, or serve it after all others if its policy says so."""
+        policy = self._batching.policy(request.priority)
+        if policy.timeout_action == "REJECT":
+            waited_ms = (now_ns - request.arrival_ns) / 1e6
+            self._drop(request, f"waited {waited_ms:.1f} ms, longer than its timeout")
+            return
+        request.queue_limit_ns = NEVER_NS
+        request.priority += self._batching.priority_levels + 1
+        self._queue.push(request)
+
+    def _drop(self, request: Request, why: str) -> None:
+        self.dropped.append((request, ExpiredError(f"The request {why}")))
+
+    def finished(self, batch: Batch) -> None:
+        """Learn from a batch that was run."""
+        self._running.pop(batch, None)
+        if batch.error is None:
+            self.times.observe(batch.size, batch.end_ns - batch.begin_ns)
+        self._since_review += 1
+        if self._since_review >= max(_REVIEW_EVERY, len(self._sizes)):
+            self._since_review = 0
+            self.review()
+
+    def expire(self, now_ns: int) -> None:
+        """Drop what waited too long, wherever it is in the queue."""
+        for request in self._queue.drain():
+            if request.queue_limit_ns <= now_ns:
+                self._timed_out(request, now_ns)
+            elif request.deadline_ns <= now_ns:
+                self._drop(request, "would miss its latency goal")
+            else:
+                self._queue.push(request)
+
+    def drain(self) -> list[Request]:
+        """Take all that wait, to be refused: the model goes."""
+        return self._queue.drain()

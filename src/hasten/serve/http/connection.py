@@ -1,0 +1,484 @@
+"""One client's connection: bytes in, requests out, answers back in order.
+
+A body of any size is received once: small ones come with the head in the buffer that all
+connections share, large ones are read by the kernel straight into memory of their own.
+
+A client sends the same head again and again. What the parser understood of one is kept, and the
+next request with the same bytes before its body costs one look-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import zlib
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import httptools
+
+from hasten.serve.http.exchange import Exchange, HttpError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from hasten.serve.http.server import Limits
+
+__all__ = ["Connection", "Shared"]
+
+#: Bodies above this are received straight into their own memory.
+_LARGE_BYTES = 65_536
+#: Requests of one connection that may wait for their answers before it is read on.
+_PIPELINED = 64
+#: Heads that are kept, and the longest that is.
+_KEPT = 1024
+_LONGEST_KEPT = 2048
+_END = b"\r\n\r\n"
+#: How often a file that is to be sent looks whether it is its turn.
+_TURN_S = 0.001
+_CLOSE = (b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+
+
+class _Head(NamedTuple):
+    """What a head said that was parsed before."""
+
+    method: bytes
+    url: bytes
+    body_bytes: int
+    header_bytes: int | None
+    encoding: bytes
+
+
+class Shared:
+    """What the connections of one server share: limits, the buffer, and where requests go."""
+
+    def __init__(self, limits: Limits, handle: Callable[[Exchange], None]) -> None:
+        self.limits = limits
+        self.handle = handle
+        self.connections: set[Connection] = set()
+        self.heads: dict[bytes, _Head] = {}
+        # Filled and read within one call each: the loop reads one socket at a time.
+        self.buffer = memoryview(bytearray(limits.buffer_bytes))
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Knows HTTP/1.1 and nothing of what is served."""
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_chunked",
+        "_chunks",
+        "_closing",
+        "_exchange",
+        "_filled",
+        "_head_bytes",
+        "_length",
+        "_parser",
+        "_paused",
+        "_pending",
+        "_raw_head",
+        "_receiving",
+        "_shared",
+        "_transport",
+        "_unusual",
+        "since",
+    )
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._parser = httptools.HttpRequestParser(self)
+        self._pending: deque[Exchange] = deque()
+        self._exchange = Exchange(self, b"", b"")
+        self._receiving = False
+        self._body: bytearray | None = None
+        self._chunks: list[bytes] = []
+        self._body_bytes = self._filled = self._head_bytes = 0
+        self._length = -1
+        self._chunked = self._closing = self._paused = self._unusual = False
+        self._raw_head = b""
+        #: When the client last did its part; 0 while the server has the turn.
+        self.since = monotonic()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._shared.connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Cancel what the client will not see."""
+        del error
+        self._shared.connections.discard(self)
+        self._closing = True
+        for exchange in self._pending:
+            if exchange.waits is not None:
+                model, request = exchange.waits
+                model.cancel(request)
+        self._pending.clear()
+        self._body = None
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the kernel is to write."""
+        del sizehint
+        if self._body is not None:
+            return memoryview(self._body)[self._filled :]
+        return self._shared.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take in what was received."""
+        if self._closing:
+            return
+        if self._body is not None:
+            self._filled += nbytes
+            if self._filled == len(self._body):
+                self._body_complete()
+            return
+        data = bytes(self._shared.buffer[:nbytes])
+        if not self._receiving:
+            data = self._known(data)
+            if not data:
+                return
+        self._parse(data)
+
+    def _known(self, data: bytes) -> bytes:
+        """Begin the requests whose heads were parsed before; return what is left for the parser."""
+        heads = self._shared.heads
+        while data and not self._closing:
+            end = data.find(_END) + len(_END)
+            if end < len(_END):
+                self._raw_head = b""
+                return data
+            head = heads.get(data[:end])
+            if head is None:
+                self._raw_head = data[:end] if end <= _LONGEST_KEPT else b""
+                return data
+            exchange = Exchange(self, head.method, head.url)
+            exchange.header_bytes = head.header_bytes
+            exchange.encoding = head.encoding
+            stop = end + head.body_bytes
+            if stop > len(data):
+                self._exchange, self._receiving, self.since = exchange, True, monotonic()
+                self._body = exchange.body = bytearray(head.body_bytes)
+                self._filled = len(data) - end
+                self._body[: self._filled] = data[end:]
+                return b""
+            exchange.body = data[end:stop]
+            data = data[stop:]
+            self._begin(exchange)
+        return b""
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+            if self._receiving and self._exchange.body:
+                self._receive_large()
+        except httptools.HttpParserUpgrade:
+            self._reject(HttpError(400, "Expected no Upgrade, got one"))
+        except httptools.HttpParserCallbackError as error:
+            self._failed(error.__context__)
+        except httptools.HttpParserError as error:
+            self._reject(HttpError(400, f"Expected HTTP/1.1, got bytes that are not: {error}"))
+
+    def eof_received(self) -> bool:
+        """Stay half open while answers are due; the client may only have stopped asking."""
+        if self._pending:
+            self._pending[-1].keep_alive = False
+            return True
+        return False
+
+    def pause_writing(self) -> None:
+        """Stop reading from a client that does not read."""
+        self._paused = True
+        self.since = monotonic()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._paused = False
+        self.since = 0.0 if self._pending else monotonic()
+        self._transport.resume_reading()
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._length, self._body_bytes, self._head_bytes = -1, 0, 0
+        self._chunked = self._unusual = False
+        self._exchange = Exchange(self, b"", b"")
+        self._receiving = True
+        self.since = monotonic()
+
+    def on_url(self, url: bytes) -> None:
+        """Keep the target; it may come in pieces."""
+        exchange = self._exchange
+        exchange.url += url
+        self._head_bytes += len(url)
+        if self._head_bytes > self._shared.limits.head_bytes:
+            raise self._too_long()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep what matters."""
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > self._shared.limits.head_bytes:
+            raise self._too_long()
+        read = _HEADERS.get(name) or _HEADERS.get(name.lower())
+        if read is not None:
+            read(self, value)
+
+    def _too_long(self) -> HttpError:
+        most = self._shared.limits.head_bytes
+        return HttpError(431, f"Expected a head of at most {most} bytes, got more", closes=True)
+
+    def on_headers_complete(self) -> None:
+        """Refuse a body that is too long before it is sent, and make room for a large one."""
+        exchange, parser, length = self._exchange, self._parser, self._length
+        exchange.method = parser.get_method()
+        if not parser.should_keep_alive():
+            exchange.keep_alive = False
+        if self._chunked and length >= 0:
+            raise HttpError(400, "Expected Content-Length or chunks, got both", closes=True)
+        limit = self._shared.limits.body_bytes
+        if length > limit:
+            raise HttpError(
+                413, f"Expected a body of at most {limit} bytes, got {length}", closes=True
+            )
+        self._keep_head(exchange)
+        if length > _LARGE_BYTES:
+            exchange.body = bytearray(length)
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a piece of the body."""
+        exchange = self._exchange
+        begin = self._body_bytes
+        self._body_bytes += len(data)
+        if self._body_bytes > self._shared.limits.body_bytes:
+            limit = self._shared.limits.body_bytes
+            raise HttpError(413, f"Expected a body of at most {limit} bytes", closes=True)
+        if exchange.body and isinstance(exchange.body, bytearray):
+            exchange.body[begin : self._body_bytes] = data
+        else:
+            self._chunks.append(data)
+
+    def on_message_complete(self) -> None:
+        """A request is whole; what follows one that closes is not looked at."""
+        exchange = self._exchange
+        if self._closing:
+            return
+        self._receiving = False
+        chunks = self._chunks
+        if chunks:
+            exchange.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self._chunks = []
+        self._begin(exchange)
+
+    # What this class calls.
+
+    def _receive_large(self) -> None:
+        """Let the kernel write the rest of the body into its place."""
+        body = self._exchange.body
+        if isinstance(body, bytearray):
+            self._body, self._filled = body, self._body_bytes
+            # The parser expects the body that it will not see.
+            self._parser = httptools.HttpRequestParser(self)
+
+    def _body_complete(self) -> None:
+        self._body, self._receiving = None, False
+        self._begin(self._exchange)
+
+    def _keep_head(self, exchange: Exchange) -> None:
+        """Remember what the head of a plain request said."""
+        raw, heads = self._raw_head, self._shared.heads
+        self._raw_head = b""
+        if raw and exchange.keep_alive and not self._unusual:
+            if len(heads) >= _KEPT:
+                heads.clear()
+            length = max(0, self._length)
+            heads[raw] = _Head(
+                exchange.method, exchange.url, length, exchange.header_bytes, exchange.encoding
+            )
+
+    def _begin(self, exchange: Exchange) -> None:
+        self.since = 0.0
+        self._pending.append(exchange)
+        if len(self._pending) >= _PIPELINED:
+            self._transport.pause_reading()
+        try:
+            if exchange.encoding:
+                exchange.body = _decompressed(exchange, self._shared.limits.body_bytes)
+        except HttpError as error:
+            exchange.fail(error)
+            return
+        self._shared.handle(exchange)
+
+    def answer(self, exchange: Exchange, parts: list[bytes | memoryview]) -> None:
+        """Send an answer, or keep it until those before it are sent."""
+        pending = self._pending
+        if self._closing or not pending:
+            return
+        exchange.parts = parts
+        while pending and pending[0].parts:
+            first = pending.popleft()
+            self._send(first, first.parts)
+        if not pending and not self._closing:
+            self.since = monotonic()
+        if len(pending) == _PIPELINED - 1 and not self._paused:
+            self._transport.resume_reading()
+
+    @contextlib.asynccontextmanager
+    async def taken_over(self, exchange: Exchange, head: bytes) -> AsyncIterator[socket.socket]:
+        """Lend the socket to send the rest of an answer past this class.
+
+        Raises HttpError where the client has gone. One that goes meanwhile ends the connection.
+        """
+        while not self._closing and self._pending and self._pending[0] is not exchange:
+            await asyncio.sleep(_TURN_S)
+        if self._closing:
+            raise HttpError(500, "The client has gone")
+        self._transport.pause_reading()
+        if not exchange.keep_alive:
+            head = head.replace(*_CLOSE, 1)
+        self._transport.write(head)
+        while self._transport.get_write_buffer_size() and not self._closing:
+            await asyncio.sleep(_TURN_S)
+        own = socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
+        try:
+            with own:
+                yield own
+        except OSError:
+            self._closing = True
+            self._transport.abort()
+            return
+        if self._closing:
+            return
+        self._pending.popleft()
+        if not exchange.keep_alive:
+            self.close()
+            return
+        self._transport.resume_reading()
+        self.since = monotonic()
+        if self._pending and self._pending[0].parts:
+            self.answer(self._pending[0], self._pending[0].parts)
+
+    def _send(self, exchange: Exchange, parts: list[bytes | memoryview]) -> None:
+        if not exchange.keep_alive:
+            parts[0] = bytes(parts[0]).replace(*_CLOSE, 1)
+        if len(parts) == 1:
+            self._transport.write(parts[0])
+        else:
+            self._transport.writelines(parts)
+        if not exchange.keep_alive:
+            self.close()
+
+    def _reject(self, error: HttpError) -> None:
+        """Answer what cannot be read as a request, and end: where the next begins is not known."""
+        if self._closing:
+            return
+        exchange = self._exchange if self._receiving else Exchange(self, b"", b"")
+        self._body, self._receiving = None, False
+        exchange.keep_alive = False
+        self._pending.append(exchange)
+        self._transport.pause_reading()
+        exchange.fail(error)
+
+    def _failed(self, cause: BaseException | None) -> None:
+        """Answer what went wrong in a callback; what nobody expected is told to the loop too."""
+        if isinstance(cause, HttpError):
+            self._reject(cause)
+            return
+        context = {"message": "a request could not be handled", "exception": cause}
+        asyncio.get_running_loop().call_exception_handler(context)
+        if self._pending and not self._pending[-1].parts:
+            exchange = self._pending[-1]
+            exchange.keep_alive = False
+            exchange.fail(HttpError(500, "The server failed; its log says why"))
+        else:
+            self._transport.abort()
+
+    def expire(self, error: HttpError) -> None:
+        """End the connection of a client that is too slow."""
+        if self._paused or self._pending:
+            self._transport.abort()
+        elif not self._receiving:
+            self.close()
+        else:
+            self._reject(error)
+
+    @property
+    def transferring(self) -> bool:
+        """Whether a request has begun and is not whole, or an answer is not taken."""
+        return self._receiving or self._paused
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The transport, for what is sent past this class."""
+        return self._transport
+
+    def close(self) -> None:
+        """Close once what was written is sent."""
+        self._closing = True
+        self._transport.close()
+
+
+def _content_length(connection: Connection, value: bytes) -> None:
+    if not value.isdigit() or connection._length >= 0:
+        raise HttpError(400, f"Expected one Content-Length, got {value!r}", closes=True)
+    connection._length = int(value)
+
+
+def _header_bytes(connection: Connection, value: bytes) -> None:
+    if not value.isdigit():
+        raise HttpError(400, f"Expected Inference-Header-Content-Length in bytes, got {value!r}")
+    connection._exchange.header_bytes = int(value)
+
+
+def _transfer_encoding(connection: Connection, value: bytes) -> None:
+    del value
+    connection._chunked = connection._unusual = True
+
+
+def _content_encoding(connection: Connection, value: bytes) -> None:
+    connection._exchange.encoding = value.strip().lower()
+
+
+def _expect(connection: Connection, value: bytes) -> None:
+    connection._unusual = True
+    if value.lower() == b"100-continue":
+        connection._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+_HEADERS: dict[bytes, Callable[[Connection, bytes], None]] = {
+    b"content-length": _content_length,
+    b"inference-header-content-length": _header_bytes,
+    b"transfer-encoding": _transfer_encoding,
+    b"content-encoding": _content_encoding,
+    b"expect": _expect,
+}
+_HEADERS |= {name.title(): read for name, read in _HEADERS.items()}
+
+
+def _decompressed(exchange: Exchange, limit: int) -> bytes:
+    """Return the body of gzip or deflate, never more than the limit."""
+    windows = {b"gzip": 31, b"deflate": 15, b"identity": 0}
+    if exchange.encoding not in windows:
+        raise HttpError(
+            415, f"Expected Content-Encoding gzip or deflate, got {exchange.encoding!r}"
+        )
+    if exchange.encoding == b"identity":
+        return bytes(exchange.body)
+    decoder = zlib.decompressobj(windows[exchange.encoding])
+    try:
+        body = decoder.decompress(exchange.body, limit + 1)
+    except zlib.error as error:
+        raise HttpError(
+            400, f"Expected a {exchange.encoding.decode()} body, got other bytes: {error}"
+        ) from error
+    if len(body) > limit:
+        raise HttpError(413, f"Expected a body of at most {limit} bytes when decompressed")
+    if not decoder.eof or decoder.unused_data:
+        raise HttpError(400, f"Expected one whole {exchange.encoding.decode()} body, got another")
+    return body

@@ -1,0 +1,189 @@
+"""Tensors of the V2 protocol: the names of its datatypes, and values to and from bytes and JSON.
+
+Source: Open Inference Protocol (KServe V2), "Tensor Data Types" and "Tensor Data"; Triton's
+"Binary Tensor Data Extension".
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import ml_dtypes
+import msgspec
+import numpy as np
+
+from hasten.errors import InvalidRequestError
+
+__all__ = [
+    "DATATYPES",
+    "array_from_bytes",
+    "array_from_json",
+    "bytes_from_array",
+    "datatype_of",
+    "json_from_array",
+]
+
+#: V2's names for NumPy's dtypes; BYTES holds elements of any length.
+DATATYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype(np.uint16),
+    "UINT32": np.dtype(np.uint32),
+    "UINT64": np.dtype(np.uint64),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "FP16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+    "BYTES": np.dtype(np.object_),
+}
+_NAMES = {dtype.name: name for name, dtype in DATATYPES.items()} | {"str": "BYTES"}
+
+_LENGTH = struct.Struct("<I")
+_FLOATS = msgspec.json.Decoder(list[float])
+_INTS = msgspec.json.Decoder(list[int])
+_BOOLS = msgspec.json.Decoder(list[bool])
+_TEXTS = msgspec.json.Decoder(list[str])
+_ANY = msgspec.json.Decoder()
+_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
+    "b": _BOOLS,
+    "i": _INTS,
+    "u": _INTS,
+    "O": _TEXTS,
+}
+
+
+def datatype_of(dtype: str) -> str:
+    """Return V2's name of a dtype of ours; raises KeyError for those it has no name for.
+
+    >>> datatype_of("float32"), datatype_of("str")
+    ('FP32', 'BYTES')
+    """
+    return _NAMES[dtype]
+
+
+def array_from_bytes(
+    data: bytes | bytearray | memoryview, datatype: str, shape: tuple[int, ...], name: str
+) -> np.ndarray:
+    """Return a view of little-endian bytes as a tensor; raises InvalidRequestError.
+
+    BYTES are copied: each element is a length of 4 bytes, then that many.
+    """
+    if datatype == "BYTES":
+        return _elements(bytes(data), shape, name)
+    return np.frombuffer(data, DATATYPES[datatype]).reshape(shape)
+
+
+def _elements(data: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:
+    count, at = _count(shape), 0
+    found: list[bytes] = []
+    while at < len(data):
+        if len(found) == count or at + _LENGTH.size > len(data):
+            raise _not_elements(count, name)
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size
+        if at + length > len(data):
+            raise _not_elements(count, name)
+        found.append(data[at : at + length])
+        at += length
+    if len(found) != count:
+        raise _not_elements(count, name)
+    return _texts(found, shape, name)
+
+
+def _texts(found: list[bytes], shape: tuple[int, ...], name: str) -> np.ndarray:
+    array = np.empty(len(found), np.object_)
+    try:
+        array[:] = [one.decode("utf-8") for one in found]
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(
+            f"Expected UTF-8 in the elements of input '{name}', got {error.reason}"
+            f" at byte {error.start} of one"
+        ) from error
+    return array.reshape(shape)
+
+
+def _not_elements(count: int, name: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"Expected {count} elements, each a 4-byte length and that many bytes, got others"
+        f" in binary data of input '{name}'"
+    )
+
+
+def array_from_json(
+    data: msgspec.Raw, datatype: str, shape: tuple[int, ...], name: str
+) -> np.ndarray:
+    """Return the values of a JSON array, flat or nested as the shape is, as a tensor.
+
+    Raises InvalidRequestError where there are too few or too many, or they are of another kind.
+    """
+    dtype = DATATYPES[datatype]
+    try:
+        values = _flat(data, dtype.kind)
+        if len(values) != _count(shape):
+            raise InvalidRequestError(
+                f"Expected {_count(shape)} values for shape {list(shape)}, got {len(values)}"
+                f" in data of input '{name}'"
+            )
+        array = np.empty(len(values), dtype) if dtype.kind == "O" else np.array(values, dtype)
+        if dtype.kind == "O":
+            array[:] = values
+    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError) as error:
+        raise InvalidRequestError(
+            f"Expected {datatype} values, got others in data of input '{name}': {error}"
+        ) from error
+    return array.reshape(shape)
+
+
+def _flat(data: msgspec.Raw, kind: str) -> list[Any]:
+    """Decode a JSON array strictly, and flatten it if it is nested."""
+    decoder = _DECODERS.get(kind, _FLOATS)
+    if not bytes(memoryview(data)[1:65]).lstrip().startswith(b"["):
+        values: list[Any] = decoder.decode(data)
+        return values
+    nested = _ANY.decode(data)
+    while nested and isinstance(nested[0], list):
+        if not all(isinstance(one, list) for one in nested):
+            raise msgspec.DecodeError("rows of unlike depth")
+        nested = [value for row in nested for value in row]
+    flat: list[Any] = msgspec.convert(nested, decoder.type)
+    return flat
+
+
+def bytes_from_array(array: np.ndarray) -> bytes | memoryview:
+    """Return a tensor as the protocol's bytes; without a copy where it can."""
+    if array.dtype.kind == "O":
+        texts = [
+            one if isinstance(one, bytes) else str(one).encode("utf-8") for one in array.ravel()
+        ]
+        return b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text))
+    if not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array)
+    return array.reshape(-1).view(np.uint8).data
+
+
+def json_from_array(array: np.ndarray, name: str) -> bytes:
+    """Return a tensor as a flat JSON array; raises InvalidRequestError where JSON has no word.
+
+    NaN and infinity have none.
+    """
+    if array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)
+    encoded = msgspec.json.encode(array.ravel().tolist())
+    if array.dtype.kind == "f" and b"null" in encoded:
+        raise InvalidRequestError(
+            f"Output '{name}' holds NaN or infinity, which JSON has no word for:"
+            " ask for it with binary_data"
+        )
+    return encoded
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for dim in shape:
+        count *= dim
+    return count

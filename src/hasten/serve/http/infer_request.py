@@ -1,0 +1,305 @@
+"""The body of an infer request: its JSON header, and the tensors in it or behind it.
+
+A client sends the same header again and again while only the bytes behind it change. So what was
+understood of a header is kept with the model, and the next request with the same bytes costs one
+look-up.
+
+Source: Open Inference Protocol (KServe V2), "Inference"; Triton's extensions for binary tensors,
+classification and scheduling policies.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from hasten.errors import InvalidRequestError
+from hasten.serve.http.datatypes import DATATYPES, array_from_bytes, array_from_json, datatype_of
+
+if TYPE_CHECKING:
+    from hasten.serve.engine.model import ServedModel
+
+__all__ = ["Asked", "HeaderReader", "InferCall", "Slot"]
+
+#: Headers that are kept for a model, and the longest that is.
+_KEPT = 512
+_LONGEST_KEPT = 4096
+
+_EMPTY: dict[str, Any] = {}
+
+
+class InputTensor(msgspec.Struct, frozen=True):
+    """One input in the JSON header."""
+
+    name: str
+    shape: tuple[int, ...]
+    datatype: str
+    parameters: dict[str, Any] = _EMPTY
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class RequestedOutput(msgspec.Struct, frozen=True):
+    """One output that is asked for."""
+
+    name: str
+    parameters: dict[str, Any] = _EMPTY
+
+
+class InferHeader(msgspec.Struct, frozen=True):
+    """The JSON of an infer request."""
+
+    inputs: tuple[InputTensor, ...]
+    id: str = ""
+    parameters: dict[str, Any] = _EMPTY
+    outputs: tuple[RequestedOutput, ...] | None = None
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """An output to answer with: its place in the signature, and how it is wanted."""
+
+    at: int
+    name: str
+    binary: bool
+    classes: int = 0
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """Where the bytes of an input are behind the header."""
+
+    at: int
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class InferCall:
+    """What was understood of one header. ``head`` is the start of the last answer, to be reused."""
+
+    __slots__ = (
+        "asked",
+        "body_bytes",
+        "head",
+        "head_shapes",
+        "id",
+        "inline",
+        "keepable",
+        "key",
+        "plain",
+        "priority",
+        "rows",
+        "slots",
+        "timeout_us",
+    )
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.rows = 1
+        self.key: object = ()
+        self.priority = 0
+        self.timeout_us = 0
+        self.slots: tuple[Slot, ...] = ()
+        self.asked: tuple[Asked, ...] = ()
+        self.body_bytes = 0
+        #: Arrays that were in the JSON itself, by their place in the signature.
+        self.inline: dict[int, np.ndarray] = {}
+        self.keepable = False
+        #: Whether the answer is tensors of a fixed size behind a head that may be kept.
+        self.plain = False
+        self.head = b""
+        self.head_shapes: tuple[tuple[int, ...], ...] = ()
+
+
+class HeaderReader:
+    """Reads infer requests for one model."""
+
+    def __init__(self, model: ServedModel) -> None:
+        self._model = model
+        self._decoder = msgspec.json.Decoder(InferHeader)
+        self._kept: dict[bytes, InferCall] = {}
+        signature = model.signature
+        self._inputs = {spec.name: at for at, spec in enumerate(signature.inputs)}
+        self._outputs = {spec.name: at for at, spec in enumerate(signature.outputs)}
+        self._datatypes = tuple(datatype_of(spec.dtype) for spec in signature.inputs)
+        self._fixed = tuple(datatype_of(spec.dtype) != "BYTES" for spec in signature.outputs)
+
+    def read(
+        self, body: bytes | bytearray, header_bytes: int | None
+    ) -> tuple[InferCall, tuple[np.ndarray, ...]]:
+        """Return what is asked and the inputs in the model's order; raises InvalidRequestError.
+
+        ``header_bytes`` is the length of the JSON at the start of the body; None when all is JSON.
+        """
+        if header_bytes is None:
+            call = self._understand(bytes(body), 0)
+            return call, self._arrays(call, body, 0)
+        if not 0 <= header_bytes <= len(body):
+            raise InvalidRequestError(
+                f"Expected Inference-Header-Content-Length within the body of {len(body)} bytes,"
+                f" got {header_bytes}"
+            )
+        header = bytes(body[:header_bytes])
+        kept = self._kept.get(header)
+        behind = len(body) - header_bytes
+        if kept is not None and kept.body_bytes == behind:
+            return kept, self._arrays(kept, body, header_bytes)
+        call = self._understand(header, behind)
+        if call.keepable:
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            self._kept[header] = call
+        return call, self._arrays(call, body, header_bytes)
+
+    @staticmethod
+    def _arrays(call: InferCall, body: bytes | bytearray, offset: int) -> tuple[np.ndarray, ...]:
+        if not call.inline and len(call.slots) == 1:
+            slot = call.slots[0]
+            view = memoryview(body)[offset + slot.begin : offset + slot.end]
+            return (array_from_bytes(view, slot.datatype, slot.shape, slot.name),)
+        arrays = dict(call.inline)
+        whole = memoryview(body)
+        for slot in call.slots:
+            view = whole[offset + slot.begin : offset + slot.end]
+            arrays[slot.at] = array_from_bytes(view, slot.datatype, slot.shape, slot.name)
+        return tuple(arrays[at] for at in range(len(arrays)))
+
+    def _understand(self, text: bytes, behind: int) -> InferCall:
+        header = self._parse(text)
+        call = InferCall()
+        call.id = header.id
+        shapes: dict[int, tuple[int, ...]] = {}
+        slots, begin = [], 0
+        for tensor in header.inputs:
+            at = self._place(tensor, shapes)
+            shapes[at] = tensor.shape
+            size = tensor.parameters.get("binary_data_size")
+            if size is None:
+                call.inline[at] = self._inline(tensor)
+                continue
+            end = begin + self._binary_size(tensor, size)
+            slots.append(Slot(at, tensor.name, tensor.datatype, tensor.shape, begin, end))
+            begin = end
+        self._require_all(shapes)
+        if begin != behind:
+            raise InvalidRequestError(
+                f"Expected {begin} bytes of binary data behind the JSON header, got {behind}"
+            )
+        model = self._model
+        ordered = tuple(shapes[at] for at in range(len(shapes)))
+        call.rows = model.rows_of(ordered)
+        if not model.uniform:
+            call.key = tuple(shape[1:] for shape in ordered) if model.batched else ordered
+        call.slots, call.body_bytes = tuple(slots), behind
+        self._read_parameters(header, call)
+        call.asked = self._asked(header)
+        call.plain = all(
+            one.binary and not one.classes and self._fixed[one.at] for one in call.asked
+        )
+        call.keepable = not call.inline and not call.id and len(text) <= _LONGEST_KEPT
+        return call
+
+    def _parse(self, text: bytes) -> InferHeader:
+        try:
+            return self._decoder.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidRequestError(
+                f"Expected an infer request as JSON, got another: {error}"
+            ) from error
+
+    def _place(self, tensor: InputTensor, seen: dict[int, tuple[int, ...]]) -> int:
+        """Return the place of an input in the signature, once it is known to fit."""
+        at = self._inputs.get(tensor.name)
+        if at is None:
+            raise InvalidRequestError(
+                f"Expected inputs {', '.join(map(repr, self._inputs))}, got {tensor.name!r}"
+                f" for model '{self._model.name}'"
+            )
+        if at in seen:
+            raise InvalidRequestError(f"Expected each input once, got '{tensor.name}' twice")
+        if tensor.datatype != self._datatypes[at]:
+            raise InvalidRequestError(
+                f"Expected {self._datatypes[at]}, got {tensor.datatype} for input '{tensor.name}'"
+            )
+        if any(dim < 0 for dim in tensor.shape):
+            raise InvalidRequestError(
+                f"Expected dimensions of 0 or more, got {list(tensor.shape)}"
+                f" for input '{tensor.name}'"
+            )
+        return at
+
+    def _inline(self, tensor: InputTensor) -> np.ndarray:
+        if tensor.data is msgspec.UNSET:
+            raise InvalidRequestError(
+                f"Expected data or binary_data_size, got neither for input '{tensor.name}'"
+            )
+        return array_from_json(tensor.data, tensor.datatype, tensor.shape, tensor.name)
+
+    @staticmethod
+    def _binary_size(tensor: InputTensor, size: object) -> int:
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise InvalidRequestError(
+                f"Expected binary_data_size of 0 or more, got {size!r} for input '{tensor.name}'"
+            )
+        if tensor.datatype != "BYTES":
+            wanted = DATATYPES[tensor.datatype].itemsize
+            for dim in tensor.shape:  # Python's integers do not overflow
+                wanted *= dim
+            if size != wanted:
+                raise InvalidRequestError(
+                    f"Expected {wanted} bytes for {tensor.datatype}{list(tensor.shape)},"
+                    f" got binary_data_size {size} for input '{tensor.name}'"
+                )
+        return size
+
+    def _require_all(self, shapes: dict[int, tuple[int, ...]]) -> None:
+        missing = [name for name, at in self._inputs.items() if at not in shapes]
+        if missing:
+            raise InvalidRequestError(
+                f"Expected {len(self._inputs)} inputs, got {len(shapes)}"
+                f" for model '{self._model.name}': {', '.join(missing)} is missing"
+            )
+
+    def _read_parameters(self, header: InferHeader, call: InferCall) -> None:
+        parameters = header.parameters
+        if not parameters:
+            call.priority = self._model.priority_of(0)
+            return
+        call.priority = self._model.priority_of(_whole(parameters, "priority"))
+        call.timeout_us = _whole(parameters, "timeout")
+        if parameters.get("sequence_id"):
+            raise InvalidRequestError(
+                f"Expected no sequence_id: model '{self._model.name}' keeps no state"
+            )
+
+    def _asked(self, header: InferHeader) -> tuple[Asked, ...]:
+        binary = bool(header.parameters.get("binary_data_output", False))
+        if not header.outputs:
+            return tuple(Asked(at, name, binary) for name, at in self._outputs.items())
+        asked = []
+        for output in header.outputs:
+            at = self._outputs.get(output.name)
+            if at is None:
+                raise InvalidRequestError(
+                    f"Expected outputs {', '.join(map(repr, self._outputs))},"
+                    f" got {output.name!r} for model '{self._model.name}'"
+                )
+            parameters = output.parameters
+            asked.append(
+                Asked(
+                    at,
+                    output.name,
+                    bool(parameters.get("binary_data", binary)),
+                    _whole(parameters, "classification"),
+                )
+            )
+        return tuple(asked)
+
+
+def _whole(parameters: dict[str, Any], name: str) -> int:
+    value = parameters.get(name, 0)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InvalidRequestError(f"Expected parameter {name} of 0 or more, got {value!r}")
+    return value

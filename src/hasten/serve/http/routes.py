@@ -1,0 +1,255 @@
+"""What each path answers: the V2 protocol, metrics and the status page.
+
+Source: Open Inference Protocol (KServe V2), "HTTP/REST"; Triton's extensions for the model
+repository, model configuration and statistics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+from weakref import WeakKeyDictionary
+
+from hasten.errors import HastenError, InvalidRequestError
+from hasten.serve.http.datatypes import datatype_of
+from hasten.serve.http.exchange import Exchange, HttpError, MethodError, message
+from hasten.serve.http.files import send_file
+from hasten.serve.http.inference import Inference
+from hasten.serve.http.metrics import CONTENT_TYPE
+from hasten.serve.http.page import status_page
+from hasten.serve.http.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from hasten.serve.engine.engine import Engine
+    from hasten.serve.engine.model import ServedModel
+    from hasten.serve.repository.loader import Loader
+
+__all__ = ["Routes"]
+
+_EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "schedule_policy",
+    "statistics",
+)
+_POST, _GET = b"POST", b"GET"
+
+
+class Routes:
+    """Finds the handler of a path, and remembers those of infer requests."""
+
+    def __init__(
+        self, engine: Engine, repository: Loader, open_connections: Callable[[], int]
+    ) -> None:
+        self._engine = engine
+        self._status = Status(engine)
+        self._open_connections = open_connections
+        self._repository = repository
+        self._infer: dict[bytes, Inference] = {}
+        self._inferences: WeakKeyDictionary[ServedModel, Inference] = WeakKeyDictionary()
+        engine.on_change = self._forget
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._fixed: dict[bytes, Callable[[Exchange], None]] = {
+            b"/v2": self._server,
+            b"/v2/health/live": self._live,
+            b"/v2/health/ready": self._ready,
+            b"/v2/repository/index": self._index,
+            b"/metrics": self._metrics,
+            b"/": self._page,
+        }
+
+    def _forget(self) -> None:
+        """Look paths up anew: models came or went."""
+        self._infer.clear()
+
+    def __call__(self, exchange: Exchange) -> None:
+        """Answer a request, now or later."""
+        known = self._infer.get(exchange.url)
+        try:
+            if known is not None and exchange.method == _POST:
+                known(exchange)
+            else:
+                self._route(exchange)
+        except HastenError as error:
+            exchange.waits = None
+            exchange.fail(error)
+
+    def _route(self, exchange: Exchange) -> None:
+        path, _, _ = exchange.url.partition(b"?")
+        path = path.rstrip(b"/") or b"/"
+        fixed = self._fixed.get(path)
+        if fixed is not None:
+            fixed(exchange)
+            return
+        words = [_text(word) for word in path.split(b"/")[1:]]
+        match words:
+            case ["v2", "models", name, *rest]:
+                self._model_route(exchange, name, rest)
+            case ["v2", "repository", "models", name, "load"]:
+                self._start(exchange, self._load(exchange, name))
+            case ["v2", "repository", "models", name, "unload"]:
+                self._start(exchange, self._unload(exchange, name))
+            case _:
+                raise HttpError(404, f"Expected a path of the V2 protocol, got {_text(path)}")
+
+    def _model_route(self, exchange: Exchange, name: str, rest: list[str]) -> None:
+        wanted = ""
+        if rest[:1] == ["versions"] and len(rest) > 1:
+            wanted, rest = rest[1], rest[2:]
+        if name == "stats" and not rest and not wanted and name not in self._engine:
+            self._statistics(exchange, list(self._engine))
+            return
+        model = self._engine.find(name, wanted)
+        match rest:
+            case ["infer"]:
+                _require(exchange, _POST)
+                self._remember(exchange.url, model)(exchange)
+            case []:
+                exchange.answer_json(self._metadata(model))
+            case ["ready"]:
+                exchange.answer([message(200, b"", "application/json")])
+            case ["config"]:
+                exchange.answer_json(_configuration(model))
+            case ["file"]:
+                path = Path(model.source.lowered.path)
+                self._start(exchange, send_file(exchange, path, "application/octet-stream"), _GET)
+            case ["report"]:
+                path = Path(model.source.lowered.path).parent.parent / "report.html"
+                self._start(exchange, send_file(exchange, path, "text/html; charset=utf-8"), _GET)
+            case ["stats"]:
+                models = [one for one in self._engine if one.name == name]
+                self._statistics(exchange, [model] if wanted else models)
+            case _:
+                raise HttpError(404, f"Expected a path of the V2 protocol, got {'/'.join(rest)}")
+
+    def _remember(self, url: bytes, model: ServedModel) -> Inference:
+        inference = self._inferences.get(model)
+        if inference is None:
+            inference = self._inferences[model] = Inference(model)
+        if len(self._infer) < _MOST_URLS:
+            self._infer[url] = inference
+        return inference
+
+    def _server(self, exchange: Exchange) -> None:
+        exchange.answer_json(
+            {"name": "hasten", "version": version("hasten"), "extensions": _EXTENSIONS}
+        )
+
+    @staticmethod
+    def _live(exchange: Exchange) -> None:
+        exchange.answer([message(200, b"", "application/json")])
+
+    def _ready(self, exchange: Exchange) -> None:
+        if not self._repository.ready:
+            raise HttpError(503, "The server is still loading its models")
+        exchange.answer([message(200, b"", "application/json")])
+
+    def _index(self, exchange: Exchange) -> None:
+        ready: list[dict[str, str]] = [
+            {"name": one.name, "version": str(one.version), "state": "READY", "reason": ""}
+            for one in self._engine
+        ]
+        loaded = {one["name"] for one in ready}
+        others = [
+            {"name": name, "version": "", "state": "UNAVAILABLE", "reason": reason}
+            for name, reason in self._repository.unloaded().items()
+            if name not in loaded
+        ]
+        exchange.answer_json([*ready, *others])
+
+    @staticmethod
+    def _metadata(model: ServedModel) -> dict[str, Any]:
+        versions = [str(model.version)]
+        return {
+            "name": model.name,
+            "versions": versions,
+            "platform": model.source.runtime,
+            "inputs": [_tensor(one) for one in model.signature.inputs],
+            "outputs": [_tensor(one) for one in model.signature.outputs],
+        }
+
+    def _statistics(self, exchange: Exchange, models: list[ServedModel]) -> None:
+        exchange.answer([message(200, self._status.statistics(models), "application/json")])
+
+    def _metrics(self, exchange: Exchange) -> None:
+        body = self._status.metrics(self._open_connections())
+        exchange.answer([message(200, body, CONTENT_TYPE)])
+
+    @staticmethod
+    def _page(exchange: Exchange) -> None:
+        exchange.answer([message(200, status_page(), "text/html; charset=utf-8")])
+
+    async def _load(self, exchange: Exchange, name: str) -> None:
+        await self._repository.load(name)
+        exchange.answer_json({})
+
+    async def _unload(self, exchange: Exchange, name: str) -> None:
+        await self._repository.unload(name)
+        exchange.answer_json({})
+
+    def _start(
+        self, exchange: Exchange, work: Coroutine[Any, Any, None], method: bytes = _POST
+    ) -> None:
+        """Answer later, with what the work comes to."""
+        if exchange.method != method:
+            work.close()
+            _require(exchange, method)
+
+        async def reported() -> None:
+            try:
+                await work
+            except HastenError as error:
+                exchange.fail(error)
+
+        task = asyncio.get_running_loop().create_task(reported())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+#: Spellings of infer paths that are remembered; more than that is somebody guessing.
+_MOST_URLS = 1024
+
+
+def _require(exchange: Exchange, method: bytes) -> None:
+    if exchange.method != method:
+        raise MethodError(method.decode(), exchange.method.decode("latin-1"))
+
+
+def _text(word: bytes) -> str:
+    try:
+        return unquote_to_bytes(word).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(f"Expected a path in UTF-8, got {word!r}") from error
+
+
+def _tensor(spec: Any) -> dict[str, Any]:
+    shape = [-1 if dim is None else dim for dim in spec.shape]
+    return {"name": spec.name, "datatype": datatype_of(spec.dtype), "shape": shape}
+
+
+def _configuration(model: ServedModel) -> dict[str, Any]:
+    """Return the settings that hold, in the words of Triton's model configuration."""
+    settings, batching = model.settings, model.settings.batching
+    document: dict[str, Any] = {
+        "name": model.name,
+        "platform": model.source.runtime,
+        "max_batch_size": model.max_rows if model.batched else 0,
+        "input": [_tensor(one) for one in model.signature.inputs],
+        "output": [_tensor(one) for one in model.signature.outputs],
+        "instance_group": [{"count": model.executors, "kind": "KIND_CPU"}],
+        "response_cache": {"enable": settings.response_cache},
+        "parameters": {
+            "batch_sizes": {"string_value": ",".join(map(str, model.sizes))},
+            "inline": {"string_value": str(model.inline).lower()},
+        },
+    }
+    if settings.dynamic_batching is not None:
+        document["dynamic_batching"] = batching
+    return document

@@ -1,0 +1,120 @@
+"""The server: sockets, models and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from hasten.errors import OptionError
+from hasten.serve.engine.engine import Engine
+from hasten.serve.http.connection import Connection, Shared
+from hasten.serve.http.exchange import HttpError
+from hasten.serve.http.routes import Routes
+from hasten.serve.repository.loader import Loader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hasten.serve.engine.cache import ResponseCache
+    from hasten.serve.engine.model import ModelSource
+    from hasten.serve.engine.request import Request
+
+__all__ = ["Limits", "Server"]
+
+#: How often slow clients are looked for.
+_SWEEP_S = 1.0
+_BACKLOG = 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a client may ask of a connection. Sizes in bytes, times in seconds."""
+
+    body_bytes: int = 64 * 2**20
+    head_bytes: int = 64 * 2**10
+    buffer_bytes: int = 256 * 2**10
+    #: A request, once begun, is to be whole within this; so is an answer to be taken.
+    transfer_s: float = 30.0
+    idle_s: float = 300.0
+
+
+class Server:
+    """One engine behind one listening socket."""
+
+    def __init__(
+        self,
+        find: Callable[[], dict[str, Sequence[ModelSource]]],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        limits: Limits | None = None,
+        cache: ResponseCache[Request] | None = None,
+    ) -> None:
+        self.engine = Engine(cache)
+        self._loader = Loader(self.engine, find)
+        self._host, self._port = host, port
+        routes = Routes(self.engine, self._loader, lambda: len(self._shared.connections))
+        self._shared = Shared(limits or Limits(), routes)
+
+    async def run(self, started: Callable[[int], None]) -> None:
+        """Listen, load, tell the port once ready, and serve until a signal comes."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for one in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(one, stop.set)
+        listening = self._listen()
+        server = await loop.create_server(
+            partial(Connection, self._shared), sock=listening, backlog=_BACKLOG
+        )
+        sweep = loop.create_task(self._sweep())
+        try:
+            await self._loader.load_all()
+            gc.collect()
+            gc.freeze()  # what was loaded stays: no collection need look at it again
+            started(listening.getsockname()[1])
+            await stop.wait()
+        finally:
+            server.close()
+            sweep.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sweep
+            await self.engine.close()
+            for connection in list(self._shared.connections):
+                connection.close()
+
+    def _listen(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((self._host, self._port))
+        except OSError as error:
+            listening.close()
+            raise OptionError(
+                expected="an address that is free",
+                got=error.strerror or str(error),
+                where=f"--host {self._host} --http-port {self._port}",
+            ) from error
+        return listening
+
+    async def _sweep(self) -> None:
+        """End connections of clients that take too long over what they began."""
+        limits = self._shared.limits
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            now = monotonic()
+            for connection in list(self._shared.connections):
+                if not connection.since:
+                    continue
+                limit = limits.transfer_s if connection.transferring else limits.idle_s
+                if now - connection.since > limit:
+                    connection.expire(
+                        HttpError(408, f"Expected a whole request within {limit:g} s")
+                    )

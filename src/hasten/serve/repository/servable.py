@@ -1,0 +1,74 @@
+"""A model that was found and can be served: its versions, settings, and what was left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hasten.errors import ModelError
+from hasten.graph import Signature
+from hasten.runtimes import Execution, Lowered
+from hasten.serve.engine.settings import ServingSettings
+from hasten.serve.repository.config_pbtxt import ModelConfig
+
+__all__ = ["Servable", "VersionSource", "batchable", "require_name"]
+
+
+@dataclass(frozen=True)
+class VersionSource:
+    """One version of a model on disk, and how it is run.
+
+    ``artifact_digest`` is the SHA-256 of what decides its answers, in hex: of the model file, with
+    the weights that an .onnx keeps beside it. The signature of ``lowered`` has the dimensions that
+    config.pbtxt asks for where the model leaves them free.
+    """
+
+    lowered: Lowered
+    runtime: str
+    execution: Execution
+    artifact_digest: str
+
+
+@dataclass(frozen=True)
+class Servable:
+    """A model with its versions by number, all of which are to be served.
+
+    ``config`` is what config.pbtxt says, where there is one that was read: tensors with their
+    ``reshape``, and parameters. ``labels`` are the names of classes by output, from its
+    ``label_filename``. ``preprocessing`` is what a bundle says is still to be done to pixels, by
+    input. ``notes`` say what was found and is not served, or served otherwise than written.
+    """
+
+    name: str
+    versions: dict[int, VersionSource]
+    settings: ServingSettings
+    notes: tuple[str, ...] = ()
+    config: ModelConfig | None = None
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+
+
+def batchable(signature: Signature) -> bool:
+    """Whether requests can be joined along the first axis: it is free in all that goes in and out.
+
+    >>> from hasten.graph import TensorSpec
+    >>> image = TensorSpec("image", "uint8", (None, 8, 8))
+    >>> batchable(Signature((image,), (TensorSpec("label", "int64", (None,)),)))
+    True
+    >>> batchable(Signature((image,), (TensorSpec("mean", "float32", ()),)))
+    False
+    """
+    specs = (*signature.inputs, *signature.outputs)
+    return all(spec.shape and spec.batch is None for spec in specs)
+
+
+def require_name(name: str, where: str) -> str:
+    """Return the name of a model; raises ModelError for one that cannot be part of a URL's path."""
+    if name in {"", ".", ".."} or not name.isprintable() or "/" in name or "\\" in name:
+        raise ModelError(
+            expected="a model name without slashes and control characters",
+            got=repr(name),
+            where=where,
+            hint="rename it: the name is part of the URL",
+        )
+    return name

@@ -1,0 +1,105 @@
+"""What config.pbtxt says of inputs and outputs, held against the model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from hasten.errors import ModelError
+from hasten.graph import Signature, TensorSpec
+from hasten.serve.repository.config_pbtxt import ModelConfig, TensorConfig
+from hasten.serve.repository.servable import batchable
+
+__all__ = ["fitted", "labels_of"]
+
+_MAX_LABEL_BYTES = 64 << 20
+
+
+def fitted(config: ModelConfig, signature: Signature, where: str) -> Signature:
+    """Return the signature of the model file with the dimensions that config.pbtxt fixes.
+
+    What it leaves out is the model's own, as in Triton's auto-complete. Raises ModelError where
+    the two contradict one another; ``where`` is the model file.
+    """
+    batched = bool(config.settings.max_batch_size)
+    if batched and not batchable(signature):
+        raise ModelError(
+            expected="a free first dimension in every input and output",
+            got=" and ".join(map(str, (*signature.inputs, *signature.outputs))),
+            where=where,
+            hint=f"{config.where} sets max_batch_size; 0 serves the model as it is",
+        )
+    missing = {spec.name for spec in signature.inputs} - {one.name for one in config.inputs}
+    if config.inputs and missing:
+        raise ModelError(
+            expected=f"all inputs of the model in {config.where}",
+            got=f"none named {', '.join(sorted(missing))}",
+            where=where,
+        )
+    return Signature(
+        _fitted("input", config.inputs, signature.inputs, config, where),
+        _fitted("output", config.outputs, signature.outputs, config, where),
+    )
+
+
+def _fitted(
+    role: Literal["input", "output"],
+    asked: tuple[TensorConfig, ...],
+    specs: tuple[TensorSpec, ...],
+    config: ModelConfig,
+    where: str,
+) -> tuple[TensorSpec, ...]:
+    by_name = {tensor.name: tensor for tensor in asked}
+    unknown = by_name.keys() - {spec.name for spec in specs}
+    if unknown:
+        raise ModelError(
+            expected=f"an {role} of the model: {', '.join(spec.name for spec in specs)}",
+            got=", ".join(sorted(unknown)),
+            where=f"{config.where} for {where}",
+        )
+    return tuple(
+        _narrowed(spec, by_name[spec.name], role, config) if spec.name in by_name else spec
+        for spec in specs
+    )
+
+
+def _narrowed(spec: TensorSpec, asked: TensorConfig, role: str, config: ModelConfig) -> TensorSpec:
+    dims = asked.model_dims
+    shape = spec.shape
+    if dims is not None:
+        shape = (None, *dims) if config.settings.max_batch_size else dims
+    wanted = TensorSpec(spec.name, asked.dtype or spec.dtype, shape)
+    agrees = len(shape) == len(spec.shape) and all(
+        have is None or have == want for have, want in zip(spec.shape, shape, strict=True)
+    )
+    if wanted.dtype != spec.dtype or not agrees:
+        raise ModelError(
+            expected=f"{role} {spec} as the model file has it",
+            got=str(wanted),
+            where=config.where,
+            hint="dims leave out the batch where max_batch_size is above 0; -1 is a free one",
+        )
+    return msgspec.structs.replace(spec, shape=shape)
+
+
+def labels_of(config: ModelConfig, folder: Path) -> dict[str, tuple[str, ...]]:
+    """Read the names of classes, a line each, of every output that has a ``label_filename``."""
+    return {
+        tensor.name: _labels(folder / tensor.label_filename)
+        for tensor in config.outputs
+        if tensor.label_filename
+    }
+
+
+def _labels(path: Path) -> tuple[str, ...]:
+    expected = "a file of labels, one a line"
+    try:
+        if not path.is_file():
+            raise ModelError(expected=expected, got="no such file", where=str(path))
+        if path.stat().st_size > _MAX_LABEL_BYTES:
+            raise ModelError(expected=expected, got="one of more than 64 MB", where=str(path))
+        return tuple(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(expected=expected, got=str(error), where=str(path)) from None
