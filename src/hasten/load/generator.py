@@ -56,6 +56,11 @@ class Generator:
             os.close(to_child)
             os.close(from_child)
 
+    @property
+    def pid(self) -> int:
+        """The process, as the system knows it."""
+        return self._process.pid
+
     def aim(
         self,
         address: Address,

@@ -33,6 +33,9 @@ class Histogram(msgspec.Struct):
     #: The largest time that was recorded, exactly; 0 where there is none.
     largest_ns: int = 0
 
+    def __repr__(self) -> str:
+        return f"Histogram({self.count} times, the largest {self.largest_ns} ns)"
+
     def record(self, time_ns: int) -> None:
         """Count one time; a negative one counts as 0."""
         shift = time_ns.bit_length() - _BITS - 1
