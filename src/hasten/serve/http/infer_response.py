@@ -24,6 +24,7 @@ __all__ = ["ResponseWriter"]
 _LARGE_BYTES = 16_384
 
 _JSON_HEADERS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+_JSON_END = b"}]}"
 _SIZE = b',"parameters":{"binary_data_size":%d}}'
 
 Parts = list[bytes | memoryview]
@@ -44,12 +45,15 @@ class ResponseWriter:
 
         Raises InvalidRequestError where a value cannot be told the way it is asked for.
         """
-        if not call.plain:
+        if not (call.plain or call.one_json):
             return self._written_anew(call, result, start)
         if call.head_shapes is not result.shapes:
             if call.head_shapes != result.shapes or not call.head:
-                call.head = self._binary_head(call, result)
+                head = self._binary_head if call.plain else self._json_head
+                call.head = head(call, result)
             call.head_shapes = result.shapes
+        if call.one_json:
+            return [self._with_json(call, result, start)]
         if len(call.asked) == 1:
             data = self._rows_of(result, call.asked[0].at, start, call.rows)
             return [call.head, data] if len(data) > _LARGE_BYTES else [b"".join((call.head, data))]
@@ -78,6 +82,23 @@ class ResponseWriter:
             outputs.append(self._described(one, shape) + _SIZE % size)
         text = self._opening(call) + b"[" + b",".join(outputs) + b"]}"
         return _binary_headers(len(text), total) + text
+
+    def _json_head(self, call: InferCall, result: BatchResult) -> bytes:
+        """Return what precedes the values of the one output, but for the lines of HTTP."""
+        one = call.asked[0]
+        shape = result.outputs[one.at].shape
+        if self._batched:
+            shape = (call.rows, *shape[1:])
+        return self._opening(call) + b"[" + self._described(one, shape) + b',"data":'
+
+    def _with_json(self, call: InferCall, result: BatchResult, start: int) -> bytes:
+        one = call.asked[0]
+        array = result.outputs[one.at]
+        if self._batched:
+            array = array[start : start + call.rows]
+        data = json_from_array(array, one.name)
+        size = len(call.head) + len(data) + len(_JSON_END)
+        return b"".join((_JSON_HEADERS % size, call.head, data, _JSON_END))
 
     def _written_anew(self, call: InferCall, result: BatchResult, start: int) -> Parts:
         """Write an answer that has JSON values, classes or elements of any length."""
