@@ -20,6 +20,8 @@ __all__ = ["Runner"]
 #: Runs to time one batch size with, the first left out, and the time after which they end.
 _TIMED_RUNS = 8
 _TIMED_NS = 60_000_000
+#: Above this a runtime that takes an array where it lies is given the request's own.
+_LARGE_BYTES = 65_536
 
 
 class Runner:
@@ -80,7 +82,7 @@ class Runner:
         """Run a batch and leave its result and times in it; raises RuntimeFailureError."""
         begin = perf_counter_ns()
         binding = self._bindings.get(batch.size)
-        if binding is None:
+        if binding is None or self._is_large(batch):
             self._run_unbound(batch, begin)
             return
         self._gather(batch, binding.inputs())
@@ -95,6 +97,12 @@ class Runner:
         batch.result = BatchResult(outputs, batched=self._batched)
         batch.input_ns, batch.run_ns = ready - begin, done - ready
         batch.output_ns = perf_counter_ns() - done
+
+    def _is_large(self, batch: Batch) -> bool:
+        """Whether one request is all of it, so large that copying it in and out is worth saving."""
+        if not self._runtime.any_batch or len(batch.requests) > 1 or batch.rows < batch.size:
+            return False
+        return sum(array.nbytes for array in batch.requests[0].inputs) > _LARGE_BYTES
 
     @staticmethod
     def _gather(batch: Batch, buffers: Sequence[np.ndarray]) -> None:

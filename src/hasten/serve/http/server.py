@@ -20,7 +20,7 @@ from hasten.serve.http.routes import Routes
 from hasten.serve.repository.loader import Loader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from hasten.serve.engine.cache import ResponseCache
     from hasten.serve.engine.model import ModelSource
@@ -64,11 +64,19 @@ class Server:
         self._shared = Shared(limits or Limits(), routes)
 
     async def run(self, started: Callable[[int], None]) -> None:
-        """Listen, load, tell the port once ready, and serve until a signal comes."""
+        """Serve until a signal comes; ``started`` is told the port once all models are ready."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for one in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(one, stop.set)
+        async with self.serving() as port:
+            started(port)
+            await stop.wait()
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[int]:
+        """Listen and load, then serve while inside; gives the port."""
+        loop = asyncio.get_running_loop()
         listening = self._listen()
         server = await loop.create_server(
             partial(Connection, self._shared), sock=listening, backlog=_BACKLOG
@@ -78,8 +86,7 @@ class Server:
             await self._loader.load_all()
             gc.collect()
             gc.freeze()  # what was loaded stays: no collection need look at it again
-            started(listening.getsockname()[1])
-            await stop.wait()
+            yield listening.getsockname()[1]
         finally:
             server.close()
             sweep.cancel()
