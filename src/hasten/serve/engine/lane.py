@@ -8,6 +8,7 @@ time than a thread takes to wake up is run by the loop itself.
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import deque
 from queue import SimpleQueue
 from time import perf_counter_ns, time_ns
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from hasten.errors import ExpiredError, HastenError, OverloadedError, RuntimeFailureError, one_line
 from hasten.serve.engine.request import NEVER_NS, Batch, Request
-from hasten.serve.engine.statistics import FailureReason
+from hasten.serve.engine.statistics import LATENCY_EDGES_NS, FailureReason
 
 if TYPE_CHECKING:
     import asyncio
@@ -168,13 +169,16 @@ class Lane:
             return
         statistics.executed(batch.size, batch.rows, batch.input_ns, batch.run_ns, batch.output_ns)
         count, arrived = len(batch.requests), 0
+        latencies = statistics.latency_counts
         for request in batch.requests:
             arrival = request.arrival_ns
             arrived += arrival
-            statistics.answered(now - arrival)
+            latencies[bisect_left(LATENCY_EDGES_NS, now - arrival)] += 1
             if not request.cancelled:
                 request.reply(request, result, start)
             start += request.rows
+        statistics.success_requests += count
+        statistics.success_ns += now * count - arrived
         statistics.last_inference_ms = time_ns() // 1_000_000
         statistics.queue_ns += begin * count - arrived
         statistics.compute_input_ns += batch.input_ns * count

@@ -20,6 +20,7 @@ from hasten.serve.engine.warm_up import WarmedUp, handoff_ns, warm_up
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from hasten.serve.engine.cache import ResponseCache
     from hasten.serve.engine.request import Request
@@ -149,9 +150,13 @@ class ServedModel:
             preserve_ordering=source.settings.batching.preserve_ordering,
         )
 
-        self._answers: Answers | None = None
+        #: Queue a request, or answer it from the cache; the second argument is its own timeout in
+        #: microseconds, 0 for none. Raises OverloadedError where it is refused at once.
+        self.submit: Callable[[Request, int], None] = self._lane.submit
+        #: Drop a request whose answer nobody waits for any more.
+        self.cancel: Callable[[Request], None] = self._lane.cancel
         if cache is not None and source.settings.response_cache:
-            self._answers = Answers(
+            answers = Answers(
                 source,
                 cache,
                 self._lane,
@@ -159,6 +164,7 @@ class ServedModel:
                 batched=opened.batched,
                 compute_ns=lambda rows: self.scheduler.times.expect(self.scheduler.size_of(rows)),
             )
+            self.submit, self.cancel = answers.submit, answers.cancel
 
     @property
     def waiting(self) -> int:
@@ -205,20 +211,6 @@ class ServedModel:
                 f"Expected a priority from 1 to {batching.priority_levels}, got {wished}"
             )
         return wished or batching.default_priority_level
-
-    def submit(self, request: Request, timeout_us: int = 0) -> None:
-        """Answer from the cache or queue; raises OverloadedError where it is refused at once."""
-        if self._answers is None:
-            self._lane.submit(request, timeout_us)
-        else:
-            self._answers.submit(request, timeout_us)
-
-    def cancel(self, request: Request) -> None:
-        """Drop a request whose answer nobody waits for any more."""
-        if self._answers is None:
-            self._lane.cancel(request)
-        else:
-            self._answers.cancel(request)
 
     async def close(self) -> None:
         """Refuse what waits, let what runs end, and free the sessions."""

@@ -11,6 +11,7 @@ from hasten.serve.engine.request import Request
 __all__ = ["RequestQueue"]
 
 _ORDER = attrgetter("order")
+_WHEN = attrgetter("order", "sequence")
 
 
 class RequestQueue:
@@ -34,8 +35,19 @@ class RequestQueue:
         """Count the requests of this priority."""
         return self._at_priority.get(priority, 0)
 
+    def append(self, request: Request) -> None:
+        """Add one where all are alike, so that it belongs behind all others."""
+        line = self._lines.get(request.key)
+        if line is None:
+            self._lines[request.key] = deque((request,))
+        else:
+            line.append(request)
+        request.queued = True
+        self._count += 1
+        self.rows += request.rows
+
     def push(self, request: Request) -> None:
-        """Add one."""
+        """Add one. A queue is filled by this or by ``append``, never by both."""
         priority = request.priority
         order = request.order = (priority, request.deadline_ns, request.sequence)
         line = self._lines.get(request.key)
@@ -61,7 +73,7 @@ class RequestQueue:
         if len(self._lines) == 1:
             return self._front(next(iter(self._lines)))
         fronts = [self._front(key) for key in list(self._lines)]
-        return min((one for one in fronts if one is not None), key=_ORDER, default=None)
+        return min((one for one in fronts if one is not None), key=_WHEN, default=None)
 
     def rows_of(self, key: object) -> int:
         """Count the rows that wait with this key."""
@@ -104,4 +116,5 @@ class RequestQueue:
         request.queued = False
         self._count -= 1
         self.rows -= request.rows
-        self._at_priority[request.priority] -= 1
+        if self._at_priority:
+            self._at_priority[request.priority] -= 1
