@@ -27,8 +27,10 @@ __all__ = ["Address", "Client", "Patience", "connect"]
 _IN, _OUT = select.EPOLLIN, select.EPOLLIN | select.EPOLLOUT
 #: How often it looks for requests that have waited too long, and says how far it is.
 _LOOK_NS = 50_000_000
-#: Before a send is due it sleeps no more but polls: to be woken up takes the system about as long.
-_POLL_NS = 120_000
+#: It sleeps only where the next send is so far off, and before that it polls: a system that wakes
+#: up late, a virtual one above all, would send late.
+_SLEEP_FROM_NS = 1_000_000
+_POLL_NS = 300_000
 #: Few, so that the answers of one turn never hold up a send that is due.
 _EVENTS_A_TURN = 4
 _MOST_EVENTS = 64
@@ -198,7 +200,7 @@ class Client:
 
     def _turn(self, wait_ns: int) -> None:
         """Handle what has come; wait for it no longer than would make the next send late."""
-        if wait_ns > 2 * _POLL_NS:
+        if wait_ns > _SLEEP_FROM_NS:
             # epoll counts in milliseconds, select in microseconds.
             select.select([self._epoll], [], [], (wait_ns - _POLL_NS) / 1e9)
         for fd, events in self._epoll.poll(0, _EVENTS_A_TURN):
