@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from figures import Figure, report
-from hasten.load.arrivals import Poisson
-from hasten.load.generator import Generator
-from hasten.load.histogram import Histogram
-from hasten.load.payload import build_payload
-from hasten.load.protocol import Closed, Open
-from hasten.load.record import Record
-from hasten.load.server import Server
+from hasten.load_generator.arrivals import Poisson
+from hasten.load_generator.generator import Generator
+from hasten.load_generator.histogram import Histogram
+from hasten.load_generator.payload import build_payload
+from hasten.load_generator.protocol import Closed, Open
+from hasten.load_generator.record import Record
+from hasten.load_generator.server import Server
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from null_server import null_server

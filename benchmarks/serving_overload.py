@@ -17,12 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from figures import Figure, report
-from hasten.load.arrivals import Poisson
-from hasten.load.generator import Generator
-from hasten.load.payload import build_payload
-from hasten.load.protocol import Open
-from hasten.load.record import Record
-from hasten.load.server import Server
+from hasten.load_generator.arrivals import Poisson
+from hasten.load_generator.generator import Generator
+from hasten.load_generator.payload import build_payload
+from hasten.load_generator.protocol import Open
+from hasten.load_generator.record import Record
+from hasten.load_generator.server import Server
 from own_server import OwnServer, demo_bundle
 
 _GOAL_MS = 25.0

@@ -16,11 +16,11 @@ from pathlib import Path
 import onnx
 
 from figures import MODELS, Figure, report
-from hasten.load.arrivals import Poisson
-from hasten.load.generator import Generator
-from hasten.load.payload import build_payload
-from hasten.load.protocol import Closed, Open
-from hasten.load.server import Server
+from hasten.load_generator.arrivals import Poisson
+from hasten.load_generator.generator import Generator
+from hasten.load_generator.payload import build_payload
+from hasten.load_generator.protocol import Closed, Open
+from hasten.load_generator.server import Server
 from own_server import OwnServer
 
 _MINUTES, _SHARE, _GROWTH = 10, 0.8, 0.01

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hasten.errors import DataError, OptionError
-from hasten.load.arrivals import Constant, Poisson, Replay, read_arrivals
+from hasten.load_generator.arrivals import Constant, Poisson, Replay, read_arrivals
 
 RATES = st.floats(0.1, 1e5)
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from hasten.errors import OptionError
-from hasten.load.arrivals import Constant, Poisson, Replay
-from hasten.load.client import Address, Client, Patience
-from hasten.load.record import Record
+from hasten.load_generator.arrivals import Constant, Poisson, Replay
+from hasten.load_generator.client import Address, Client, Patience
+from hasten.load_generator.record import Record
 from null_server import null_server
 
 REQUEST = b"POST /v2/models/null/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from hasten.errors import OptionError, RuntimeFailureError
-from hasten.load.arrivals import Constant
-from hasten.load.client import Address
-from hasten.load.generator import Generator
-from hasten.load.protocol import Closed, Open
-from hasten.load.service import serving
+from hasten.load_generator.arrivals import Constant
+from hasten.load_generator.client import Address
+from hasten.load_generator.generator import Generator
+from hasten.load_generator.protocol import Closed, Open
+from hasten.load_generator.service import serving
 from null_server import null_server
 from test_load_client import REQUEST, SECOND
 

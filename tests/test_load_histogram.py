@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hasten.load.histogram import Histogram
+from hasten.load_generator.histogram import Histogram
 
 TIMES = st.lists(st.integers(0, 3_600_000_000_000), min_size=1, max_size=200)
 PERCENTS = st.floats(0.1, 100)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hasten.load.limit import Phase, Trial, search
-from hasten.load.record import Record
+from hasten.load_generator.limit import Phase, Trial, search
+from hasten.load_generator.record import Record
 
 
 def trying(holds: Callable[[Phase, float, int], bool]) -> Callable[[Phase, float, int], Trial]:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from hasten.errors import DataError, OptionError
 from hasten.graph import Signature, TensorSpec
-from hasten.load.payload import Payload, build_payload, read_answer
-from hasten.load.server import ServedModel, Server
+from hasten.load_generator.payload import Payload, build_payload, read_answer
+from hasten.load_generator.server import ServedModel, Server
 
 SERVER = Server.at("http://127.0.0.1:8000/prefix")
 

@@ -14,13 +14,13 @@ from hasten.cli.output import print_json
 from hasten.cli.progress import shown
 from hasten.errors import OptionError
 from hasten.graph import require_free_file, write_whole
-from hasten.load.comparison import LoadComparison, compare_loads
-from hasten.load.limit import Limit
-from hasten.load.limit import find_limit as find
-from hasten.load.result import LoadResult
-from hasten.load.run import load as load_once
-from hasten.load.service import serving
-from hasten.load.wanted import Wanted
+from hasten.load_generator.comparison import LoadComparison, compare_loads
+from hasten.load_generator.limit import Limit
+from hasten.load_generator.limit import find_limit as find
+from hasten.load_generator.result import LoadResult
+from hasten.load_generator.run import load as load_once
+from hasten.load_generator.service import serving
+from hasten.load_generator.wanted import Wanted
 from hasten.measure.environment import environment
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from hasten.load.comparison import LoadComparison, Ratio
-    from hasten.load.limit import Limit
-    from hasten.load.result import LoadResult
+    from hasten.load_generator.comparison import LoadComparison, Ratio
+    from hasten.load_generator.limit import Limit
+    from hasten.load_generator.result import LoadResult
 
 __all__ = [
     "LoadRow",

@@ -18,9 +18,9 @@ from hasten.report.load import (
 )
 
 if TYPE_CHECKING:
-    from hasten.load.comparison import LoadComparison
-    from hasten.load.limit import Limit
-    from hasten.load.result import LoadResult
+    from hasten.load_generator.comparison import LoadComparison
+    from hasten.load_generator.limit import Limit
+    from hasten.load_generator.result import LoadResult
 
 __all__ = ["comparison_page", "limit_page", "load_page"]
 

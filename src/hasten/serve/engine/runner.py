@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Runner"]
 
-#: Runs to time one batch size with, the first left out, and the time after which they end.
+#: Runs to time one batch size with, and the time after which they end.
 _TIMED_RUNS = 8
 _TIMED_NS = 60_000_000
 #: Above this a runtime that takes an array where it lies is given the request's own.
@@ -63,7 +62,10 @@ class Runner:
                 session.close()
 
     def time(self, size: int) -> int:
-        """Return the nanoseconds of one run of this size: the median of a few, after the first."""
+        """Return the nanoseconds of one run of this size: the least of a few.
+
+        What else runs on the machine only adds, and a size must not look worse for it.
+        """
         binding = self._bindings.get(size)
         feed = None if binding else self._zeros(size)
         times: list[int] = []
@@ -76,7 +78,7 @@ class Runner:
             times.append(perf_counter_ns() - before)
             if sum(times) > _TIMED_NS:
                 break
-        return int(statistics.median(times[1:] or times))
+        return min(times)
 
     def run(self, batch: Batch) -> None:
         """Run a batch and leave its result and times in it; raises RuntimeFailureError."""

@@ -11,8 +11,8 @@ from typing import Literal
 
 import msgspec
 
-from hasten.load.arrivals import Arrivals
-from hasten.load.protocol import Closed, Open
+from hasten.load_generator.arrivals import Arrivals
+from hasten.load_generator.protocol import Closed, Open
 
 __all__ = ["SCENARIOS", "Scenario", "ScenarioName", "pattern_of"]
 

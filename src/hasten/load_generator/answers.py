@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from hasten.data import read_npz
 from hasten.errors import DataError
 from hasten.graph import Signature
-from hasten.load.payload import Payload, read_answer
-from hasten.load.record import Answer, Record
+from hasten.load_generator.payload import Payload, read_answer
+from hasten.load_generator.record import Answer, Record
 
 __all__ = ["AnswerCheck", "Expected", "check_answers", "read_expected"]
 

@@ -1,4 +1,4 @@
-"""The process that generates load: ``python -m hasten.load.worker``.
+"""The process that generates load: ``python -m hasten.load_generator.worker``.
 
 A process of its own, for whatever else the caller does, such as drawing a progress bar, would hold
 the interpreter's lock when a send is due. Nothing but the client runs here, without garbage
@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import IO
 
 from hasten.errors import HastenError
-from hasten.load.client import Address, Client, Patience
-from hasten.load.protocol import (
+from hasten.load_generator.client import Address, Client, Patience
+from hasten.load_generator.protocol import (
     Aim,
     Closed,
     Done,
@@ -27,7 +27,7 @@ from hasten.load.protocol import (
     receive_order,
     send,
 )
-from hasten.load.record import Record
+from hasten.load_generator.record import Record
 
 __all__ = ["main"]
 

@@ -15,14 +15,14 @@ from typing import Literal
 import msgspec
 
 from hasten.errors import OptionError
-from hasten.load.arrivals import Constant
-from hasten.load.generator import Generator
-from hasten.load.protocol import Closed, Open
-from hasten.load.record import Record
-from hasten.load.result import LoadResult, late_or_missed
-from hasten.load.run import Side, describe, shares
-from hasten.load.server import Server
-from hasten.load.wanted import Wanted
+from hasten.load_generator.arrivals import Constant
+from hasten.load_generator.generator import Generator
+from hasten.load_generator.protocol import Closed, Open
+from hasten.load_generator.record import Record
+from hasten.load_generator.result import LoadResult, late_or_missed
+from hasten.load_generator.run import Side, describe, shares
+from hasten.load_generator.server import Server
+from hasten.load_generator.wanted import Wanted
 from hasten.progress import Progress
 
 __all__ = ["Limit", "Trial", "find_limit", "search"]

@@ -8,8 +8,8 @@ from typing import IO
 
 import msgspec
 
-from hasten.load.arrivals import Arrivals
-from hasten.load.record import Record
+from hasten.load_generator.arrivals import Arrivals
+from hasten.load_generator.record import Record
 
 __all__ = [
     "Aim",

@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 
 from hasten.errors import OptionError
-from hasten.load.generator import Generator
-from hasten.load.record import Record
-from hasten.load.result import LoadResult
-from hasten.load.run import Side, describe, shares
-from hasten.load.server import Server
-from hasten.load.wanted import Wanted
+from hasten.load_generator.generator import Generator
+from hasten.load_generator.record import Record
+from hasten.load_generator.result import LoadResult
+from hasten.load_generator.run import Side, describe, shares
+from hasten.load_generator.server import Server
+from hasten.load_generator.wanted import Wanted
 from hasten.measure.statistics import Interval, Verdict, speedup, verdict
 from hasten.progress import Progress
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from hasten.errors import RuntimeFailureError
-from hasten.load.client import Address
-from hasten.load.protocol import (
+from hasten.load_generator.client import Address
+from hasten.load_generator.protocol import (
     Aim,
     Closed,
     Done,
@@ -22,8 +22,8 @@ from hasten.load.protocol import (
     receive_reply,
     send_bytes,
 )
-from hasten.load.protocol import send as send_order
-from hasten.load.record import Record
+from hasten.load_generator.protocol import send as send_order
+from hasten.load_generator.record import Record
 
 __all__ = ["Generator"]
 
@@ -46,7 +46,14 @@ class Generator:
         self._servers = 0
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "hasten.load.worker", str(to_child), str(from_child)],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "hasten.load_generator.worker",
+                    str(to_child),
+                    str(from_child),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(to_child, from_child),

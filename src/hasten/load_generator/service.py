@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hasten.errors import OptionError, RuntimeFailureError
-from hasten.load.server import Server
+from hasten.load_generator.server import Server
 
 __all__ = ["serving"]
 

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hasten.load.answers import Expected, check_answers, read_expected
-from hasten.load.generator import Generator
-from hasten.load.payload import Payload, build_payload
-from hasten.load.protocol import Open
-from hasten.load.record import Record
-from hasten.load.result import LoadResult, result_of
-from hasten.load.server import ServedModel, Server
-from hasten.load.wanted import Wanted
+from hasten.load_generator.answers import Expected, check_answers, read_expected
+from hasten.load_generator.generator import Generator
+from hasten.load_generator.payload import Payload, build_payload
+from hasten.load_generator.protocol import Open
+from hasten.load_generator.record import Record
+from hasten.load_generator.result import LoadResult, result_of
+from hasten.load_generator.server import ServedModel, Server
+from hasten.load_generator.wanted import Wanted
 from hasten.progress import Progress
 
 __all__ = ["Side", "describe", "load", "shares"]

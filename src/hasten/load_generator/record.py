@@ -8,7 +8,7 @@ from functools import reduce
 
 import msgspec
 
-from hasten.load.histogram import Histogram
+from hasten.load_generator.histogram import Histogram
 
 __all__ = ["Answer", "Record"]
 

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from hasten.errors import DataError, OptionError
 from hasten.graph import Signature, TensorSpec
-from hasten.load.client import Address, connect
+from hasten.load_generator.client import Address, connect
 
 __all__ = ["DATATYPES", "Server", "ServedModel"]
 

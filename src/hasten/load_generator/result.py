@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from hasten.load.answers import AnswerCheck
-from hasten.load.confidence import confident
-from hasten.load.histogram import Histogram
-from hasten.load.record import Record
-from hasten.load.scenarios import Scenario
+from hasten.load_generator.answers import AnswerCheck
+from hasten.load_generator.confidence import confident
+from hasten.load_generator.histogram import Histogram
+from hasten.load_generator.record import Record
+from hasten.load_generator.scenarios import Scenario
 
 __all__ = ["LoadResult", "Percentiles", "late_or_missed", "percentiles", "result_of"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hasten.errors import OptionError
-from hasten.load.arrivals import Arrivals, Constant, Poisson, Replay, read_arrivals
-from hasten.load.payload import Tensors
-from hasten.load.protocol import Closed, Open
-from hasten.load.scenarios import SCENARIOS, Scenario, pattern_of
+from hasten.load_generator.arrivals import Arrivals, Constant, Poisson, Replay, read_arrivals
+from hasten.load_generator.payload import Tensors
+from hasten.load_generator.protocol import Closed, Open
+from hasten.load_generator.scenarios import SCENARIOS, Scenario, pattern_of
 
 __all__ = ["Wanted"]
 

@@ -18,9 +18,9 @@ from typing import Any
 import httptools
 
 from hasten.errors import OptionError
-from hasten.load.arrivals import Arrivals
-from hasten.load.connection import Connection, Head
-from hasten.load.record import Answer, Record
+from hasten.load_generator.arrivals import Arrivals
+from hasten.load_generator.connection import Connection, Head
+from hasten.load_generator.record import Answer, Record
 
 __all__ = ["Address", "Client", "Patience", "connect"]
 

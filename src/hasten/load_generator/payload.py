@@ -17,7 +17,7 @@ from hasten.data import Samples, load_samples
 from hasten.data.items import rows_per_sample, samples_per_feed
 from hasten.errors import DataError, OptionError
 from hasten.graph import Signature, numpy_dtype
-from hasten.load.server import DATATYPES, ServedModel, Server
+from hasten.load_generator.server import DATATYPES, ServedModel, Server
 
 __all__ = ["Payload", "Tensors", "build_payload", "read_answer"]
 
