@@ -31,6 +31,7 @@ def serve(
     cache_policy: Literal["lru", "tiny-lfu"] = "lru",
     cache_ttl: str | None = None,
     body_mb: float = 64.0,
+    transfer_timeout: str = "30s",
 ) -> int:
     """Serve models over HTTP with the V2 protocol, until Ctrl-C or SIGTERM.
 
@@ -52,6 +53,8 @@ def serve(
         Keep a response for this long: 90s, 5m.
     body_mb
         The longest body of a request, in megabytes.
+    transfer_timeout
+        Hang up on a client that takes longer to send a request, or to take an answer: 30s, 5m.
     """
     import uvloop
 
@@ -63,7 +66,10 @@ def serve(
             expected=f"a port from 0 to {_PORTS}", got=str(http_port), where="--http-port"
         )
     settings = _read(config) if config else None
-    limits = Limits(body_bytes=megabytes(body_mb, "--body-mb") or 0)
+    limits = Limits(
+        body_bytes=megabytes(body_mb, "--body-mb") or 0,
+        transfer_s=seconds(transfer_timeout, "--transfer-timeout"),
+    )
     cache: ResponseCache[Request] | None = None
     cache_bytes = megabytes(cache_mb, "--cache-mb")
     if cache_bytes:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from hasten.graph import Signature, TensorSpec, numpy_dtype
 from hasten.runtimes.runtime import Arrays, Binding, Session
 
-__all__ = ["CopyBinding", "bind", "shapes_at"]
+__all__ = ["CopyBinding", "bind", "shapes_at", "zeros"]
 
 Shapes = list[tuple[int, ...]]
 
@@ -44,13 +46,24 @@ def bind(session: Session, signature: Signature, rows: int) -> Binding | None:
     return None if shapes is None else CopyBinding(session, signature, shapes[0])
 
 
+def zeros(spec: TensorSpec, shape: Sequence[int]) -> np.ndarray:
+    """Return zeros to feed; texts, which are objects in an array, are empty.
+
+    >>> zeros(TensorSpec("x", "str", (None,)), [2]).tolist()
+    ['', '']
+    """
+    if spec.dtype == "str":
+        return np.full(shape, "", object)
+    return np.zeros(shape, numpy_dtype(spec.dtype))
+
+
 class CopyBinding:
     """For sessions without memory of their own: inputs are ours, outputs what each run returns."""
 
     def __init__(self, session: Session, signature: Signature, shapes: Shapes) -> None:
         self._session = session
         self._feed: Arrays = {
-            spec.name: np.zeros(shape, numpy_dtype(spec.dtype))
+            spec.name: zeros(spec, shape)
             for spec, shape in zip(signature.inputs, shapes, strict=True)
         }
         self._names = [spec.name for spec in signature.outputs]

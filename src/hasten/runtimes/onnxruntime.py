@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hasten.errors import RuntimeFailureError
 from hasten.graph import Signature, numpy_dtype
 from hasten.runtimes.binding import shapes_at
 from hasten.runtimes.runtime import Arrays, Binding, Execution, Format, Hint, Lowered, Probe
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["OnnxRuntime", "OnnxRuntimeBinding", "OnnxRuntimeSession"]
 
 _RUNNING = reported("onnxruntime could not run")
+#: Dtypes that NumPy alone does not have, by their numbers in onnx.proto.
+_ONNX_TYPES = {"bfloat16": 16}
 
 
 class OnnxRuntime:
@@ -84,9 +87,14 @@ class OnnxRuntimeSession:
         self._session = session
         self._signature = signature
         self._outputs = [spec.name for spec in signature.outputs]
+        specs = (*signature.inputs, *signature.outputs)
+        #: Whether there are dtypes that ONNX Runtime takes and gives by their address alone.
+        self._only_bound = any(spec.dtype in _ONNX_TYPES for spec in specs)
 
     def run(self, feed: Arrays) -> Arrays:
         """Run once; all outputs, in the model's order."""
+        if self._only_bound:
+            return self._run_bound(feed)
         with _RUNNING:
             values = self._session.run(self._outputs, feed)
         return dict(zip(self._outputs, values, strict=True))
@@ -95,14 +103,26 @@ class OnnxRuntimeSession:
         """Return memory for runs of so many rows; None where shapes depend on more than them."""
         signature = self._signature
         shapes = shapes_at(signature, rows)
-        dtypes = [spec.dtype for spec in (*signature.inputs, *signature.outputs)]
-        # NumPy's own dtypes only: the others have no name that ONNX Runtime takes here.
-        if shapes is None or not all(np.dtype(numpy_dtype(one)).isbuiltin == 1 for one in dtypes):
-            return None
-        if any(numpy_dtype(one).kind not in "biuf" for one in dtypes):
+        dtypes = {spec.dtype for spec in (*signature.inputs, *signature.outputs)}
+        kinds = {numpy_dtype(one).kind for one in dtypes - _ONNX_TYPES.keys()}
+        if shapes is None or not kinds <= set("biuf"):
             return None
         with reported("onnxruntime could not bind"):
             return OnnxRuntimeBinding(self._session, signature, *shapes)
+
+    def _run_bound(self, feed: Arrays) -> Arrays:
+        rows = {array.shape[0] for array in feed.values() if array.ndim}
+        binding = self.bind(max(rows, default=1))
+        arrays = [feed[spec.name] for spec in self._signature.inputs]
+        places = binding.inputs() if binding is not None else ()
+        if binding is None or [one.shape for one in arrays] != [one.shape for one in places]:
+            raise RuntimeFailureError(
+                "onnxruntime could not run: bfloat16 needs shapes that only the batch decides"
+            )
+        for place, array in zip(places, arrays, strict=True):
+            np.copyto(place, array)
+        binding.run()
+        return dict(zip(self._outputs, binding.outputs(), strict=True))
 
     def close(self) -> None:
         """Drop the session; ONNX Runtime frees it with the last reference."""
@@ -130,10 +150,12 @@ class OnnxRuntimeBinding:
             for spec, shape in zip(signature.outputs, outputs, strict=True)
         )
         for spec, array in zip(signature.inputs, self._inputs, strict=True):
-            place = ("cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            kind = _ONNX_TYPES.get(spec.dtype, array.dtype.type)
+            place = ("cpu", 0, kind, array.shape, array.ctypes.data)
             self._binding.bind_input(spec.name, *place)
         for spec, array in zip(signature.outputs, self._outputs, strict=True):
-            place = ("cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            kind = _ONNX_TYPES.get(spec.dtype, array.dtype.type)
+            place = ("cpu", 0, kind, array.shape, array.ctypes.data)
             self._binding.bind_output(spec.name, *place)
 
     def inputs(self) -> tuple[np.ndarray, ...]:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["Engine"]
 
 
+#: Digits of a version; no number that is longer names one.
+_LONGEST_VERSION = 20
+
+
 def _nothing() -> None:
     """Nobody is to be told."""
 
@@ -46,7 +50,8 @@ class Engine:
             raise UnknownModelError(f"Request for unknown model: '{name}' is not found")
         if not version:
             return versions[max(versions)]
-        found = versions.get(int(version)) if version.isdecimal() else None
+        plain = version.isdecimal() and len(version) < _LONGEST_VERSION
+        found = versions.get(int(version)) if plain else None
         if found is None:
             raise UnknownModelError(
                 f"Request for unknown model: '{name}' version {version} is not found"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hasten.graph import numpy_dtype
 from hasten.runtimes import Arrays, Binding, Execution, Lowered, Runtime, Session, bind
+from hasten.runtimes.binding import zeros
 from hasten.serve.engine.request import Batch, BatchResult
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class Runner:
         if size in self._bindings:
             return
         self._prepared.add(size)
+        if not self._batched and any(None in spec.shape for spec in self._lowered.signature.inputs):
+            return  # each request has shapes of its own
         binding = bind(self._session(size), self._lowered.signature, size)
         if binding is not None:
             self._bindings[size] = binding
@@ -135,15 +137,15 @@ class Runner:
         batch.output_ns = perf_counter_ns() - done
 
     def _zeros(self, size: int) -> Arrays:
-        return {
-            spec.name: np.zeros(
-                [
-                    (size if at == 0 else 1) if dim is None else dim
-                    for at, dim in enumerate(spec.shape)
-                ],
-                numpy_dtype(spec.dtype) if spec.dtype != "str" else object,
-            )
+        shapes = {
+            spec.name: [
+                (size if at == 0 else 1) if dim is None else dim
+                for at, dim in enumerate(spec.shape)
+            ]
             for spec in self._lowered.signature.inputs
+        }
+        return {
+            spec.name: zeros(spec, shapes[spec.name]) for spec in self._lowered.signature.inputs
         }
 
     def _session(self, size: int) -> Session:

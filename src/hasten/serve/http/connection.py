@@ -40,6 +40,7 @@ _END = b"\r\n\r\n"
 #: How often a file that is to be sent looks whether it is its turn.
 _TURN_S = 0.001
 _CLOSE = (b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+_VERSIONS = frozenset({"1.1", "1.0"})
 
 
 class _Head(NamedTuple):
@@ -73,8 +74,11 @@ class Connection(asyncio.BufferedProtocol):
         "_chunked",
         "_chunks",
         "_closing",
+        "_deaf",
         "_exchange",
+        "_expects",
         "_filled",
+        "_full",
         "_head_bytes",
         "_length",
         "_parser",
@@ -84,6 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         "_receiving",
         "_shared",
         "_transport",
+        "_unread",
         "_unusual",
         "since",
     )
@@ -99,6 +104,9 @@ class Connection(asyncio.BufferedProtocol):
         self._body_bytes = self._filled = self._head_bytes = 0
         self._length = -1
         self._chunked = self._closing = self._paused = self._unusual = False
+        self._expects = self._full = self._deaf = False
+        #: Bytes that the parser was given and has told nothing of yet.
+        self._unread = 0
         self._raw_head = b""
         #: When the client last did its part; 0 while the server has the turn.
         self.since = monotonic()
@@ -114,7 +122,7 @@ class Connection(asyncio.BufferedProtocol):
         """Cancel what the client will not see."""
         del error
         self._shared.connections.discard(self)
-        self._closing = True
+        self._closing = self._deaf = True
         for exchange in self._pending:
             if exchange.waits is not None:
                 model, request = exchange.waits
@@ -131,7 +139,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take in what was received."""
-        if self._closing:
+        if self._deaf:
             return
         if self._body is not None:
             self._filled += nbytes
@@ -148,7 +156,7 @@ class Connection(asyncio.BufferedProtocol):
     def _known(self, data: bytes) -> bytes:
         """Begin the requests whose heads were parsed before; return what is left for the parser."""
         heads = self._shared.heads
-        while data and not self._closing:
+        while data and not self._deaf:
             end = data.find(_END) + len(_END)
             if end < len(_END):
                 self._raw_head = b""
@@ -173,22 +181,30 @@ class Connection(asyncio.BufferedProtocol):
         return b""
 
     def _parse(self, data: bytes) -> None:
+        self._unread += len(data)
         try:
-            self._parser.feed_data(data)
+            while data:
+                data = self._fed(data)
             if self._receiving and self._exchange.body:
                 self._receive_large()
-        except httptools.HttpParserUpgrade:
-            self._reject(HttpError(400, "Expected no Upgrade, got one"))
+            elif self._unread > self._shared.limits.head_bytes:
+                self._reject(self._too_long())
         except httptools.HttpParserCallbackError as error:
             self._failed(error.__context__)
         except httptools.HttpParserError as error:
             self._reject(HttpError(400, f"Expected HTTP/1.1, got bytes that are not: {error}"))
 
+    def _fed(self, data: bytes) -> bytes:
+        """Feed the parser; return what follows a request that offered another protocol."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parser = httptools.HttpRequestParser(self)  # we stay with this one
+            return data[upgrade.args[0] :]
+        return b""
+
     def eof_received(self) -> bool:
-        """Stay half open while answers are due; the client may only have stopped asking."""
-        if self._pending:
-            self._pending[-1].keep_alive = False
-            return True
+        """Close: whoever hangs up looks like this, and what nobody waits for need not be run."""
         return False
 
     def pause_writing(self) -> None:
@@ -201,14 +217,15 @@ class Connection(asyncio.BufferedProtocol):
         """Go on."""
         self._paused = False
         self.since = 0.0 if self._pending else monotonic()
-        self._transport.resume_reading()
+        if not self._full:
+            self._transport.resume_reading()
 
     # What the parser calls.
 
     def on_message_begin(self) -> None:
         """A request begins."""
         self._length, self._body_bytes, self._head_bytes = -1, 0, 0
-        self._chunked = self._unusual = False
+        self._chunked = self._unusual = self._expects = False
         self._exchange = Exchange(self, b"", b"")
         self._receiving = True
         self.since = monotonic()
@@ -223,12 +240,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep what matters."""
+        self._unread = 0
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > self._shared.limits.head_bytes:
             raise self._too_long()
+        if self._exchange.method:
+            return  # it stands behind the body, where it says nothing of it any more
         read = _HEADERS.get(name) or _HEADERS.get(name.lower())
         if read is not None:
-            read(self, value)
+            read(self, value.strip())
 
     def _too_long(self) -> HttpError:
         most = self._shared.limits.head_bytes
@@ -237,7 +257,11 @@ class Connection(asyncio.BufferedProtocol):
     def on_headers_complete(self) -> None:
         """Refuse a body that is too long before it is sent, and make room for a large one."""
         exchange, parser, length = self._exchange, self._parser, self._length
+        self._unread = 0
         exchange.method = parser.get_method()
+        version = parser.get_http_version()
+        if version not in _VERSIONS:
+            raise HttpError(505, f"Expected HTTP/1.1, got {version}", closes=True)
         if not parser.should_keep_alive():
             exchange.keep_alive = False
         if self._chunked and length >= 0:
@@ -248,11 +272,14 @@ class Connection(asyncio.BufferedProtocol):
                 413, f"Expected a body of at most {limit} bytes, got {length}", closes=True
             )
         self._keep_head(exchange)
+        if self._expects and version == "1.1":
+            self._continue()
         if length > _LARGE_BYTES:
             exchange.body = bytearray(length)
 
     def on_body(self, data: bytes) -> None:
         """Keep a piece of the body."""
+        self._unread = 0
         exchange = self._exchange
         begin = self._body_bytes
         self._body_bytes += len(data)
@@ -267,13 +294,14 @@ class Connection(asyncio.BufferedProtocol):
     def on_message_complete(self) -> None:
         """A request is whole; what follows one that closes is not looked at."""
         exchange = self._exchange
-        if self._closing:
+        if self._deaf:
             return
         self._receiving = False
         chunks = self._chunks
         if chunks:
             exchange.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             self._chunks = []
+        self._deaf = not exchange.keep_alive
         self._begin(exchange)
 
     # What this class calls.
@@ -288,13 +316,23 @@ class Connection(asyncio.BufferedProtocol):
 
     def _body_complete(self) -> None:
         self._body, self._receiving = None, False
+        self._deaf = not self._exchange.keep_alive
         self._begin(self._exchange)
+
+    def _continue(self) -> None:
+        """Ask for the body, once all answers before this request's are sent."""
+        waits = Exchange(self, b"", b"")
+        self._pending.append(waits)
+        self.answer(waits, [b"HTTP/1.1 100 Continue\r\n\r\n"])
+        self.since = monotonic()
 
     def _keep_head(self, exchange: Exchange) -> None:
         """Remember what the head of a plain request said."""
         raw, heads = self._raw_head, self._shared.heads
         self._raw_head = b""
-        if raw and exchange.keep_alive and not self._unusual:
+        # Were a line to end otherwise, the head would not end where it was looked for.
+        plain = raw[:1].isalpha() and raw.count(b"\n") == raw.count(b"\r\n")
+        if plain and exchange.keep_alive and not self._unusual:
             if len(heads) >= _KEPT:
                 heads.clear()
             length = max(0, self._length)
@@ -306,6 +344,7 @@ class Connection(asyncio.BufferedProtocol):
         self.since = 0.0
         self._pending.append(exchange)
         if len(self._pending) >= _PIPELINED:
+            self._full = True
             self._transport.pause_reading()
         try:
             if exchange.encoding:
@@ -321,13 +360,15 @@ class Connection(asyncio.BufferedProtocol):
         if self._closing or not pending:
             return
         exchange.parts = parts
-        while pending and pending[0].parts:
+        while pending and pending[0].parts and not self._closing:
             first = pending.popleft()
             self._send(first, first.parts)
         if not pending and not self._closing:
             self.since = monotonic()
-        if len(pending) == _PIPELINED - 1 and not self._paused:
-            self._transport.resume_reading()
+        if self._full and len(pending) < _PIPELINED and not self._closing:
+            self._full = False
+            if not self._paused:
+                self._transport.resume_reading()
 
     @contextlib.asynccontextmanager
     async def taken_over(self, exchange: Exchange, head: bytes) -> AsyncIterator[socket.socket]:
@@ -350,7 +391,7 @@ class Connection(asyncio.BufferedProtocol):
             with own:
                 yield own
         except OSError:
-            self._closing = True
+            self._closing = self._deaf = True
             self._transport.abort()
             return
         if self._closing:
@@ -376,8 +417,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _reject(self, error: HttpError) -> None:
         """Answer what cannot be read as a request, and end: where the next begins is not known."""
-        if self._closing:
+        if self._deaf:
             return
+        self._deaf = True
         exchange = self._exchange if self._receiving else Exchange(self, b"", b"")
         self._body, self._receiving = None, False
         exchange.keep_alive = False
@@ -401,7 +443,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def expire(self, error: HttpError) -> None:
         """End the connection of a client that is too slow."""
-        if self._paused or self._pending:
+        if self._paused:
             self._transport.abort()
         elif not self._receiving:
             self.close()
@@ -420,7 +462,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Close once what was written is sent."""
-        self._closing = True
+        self._closing = self._deaf = True
         self._transport.close()
 
 
@@ -437,18 +479,18 @@ def _header_bytes(connection: Connection, value: bytes) -> None:
 
 
 def _transfer_encoding(connection: Connection, value: bytes) -> None:
-    del value
+    if value.lower() != b"chunked" or connection._chunked:
+        raise HttpError(501, f"Expected Transfer-Encoding chunked, got {value!r}", closes=True)
     connection._chunked = connection._unusual = True
 
 
 def _content_encoding(connection: Connection, value: bytes) -> None:
-    connection._exchange.encoding = value.strip().lower()
+    connection._exchange.encoding = value.lower()
 
 
 def _expect(connection: Connection, value: bytes) -> None:
     connection._unusual = True
-    if value.lower() == b"100-continue":
-        connection._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    connection._expects = value.lower() == b"100-continue"
 
 
 _HEADERS: dict[bytes, Callable[[Connection, bytes], None]] = {

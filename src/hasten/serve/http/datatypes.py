@@ -49,6 +49,14 @@ _INTS = msgspec.json.Decoder(list[int])
 _BOOLS = msgspec.json.Decoder(list[bool])
 _TEXTS = msgspec.json.Decoder(list[str])
 _ANY = msgspec.json.Decoder()
+#: What is raised for values of another kind; a warning where the server made it an error.
+_NO_VALUES = (
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    OverflowError,
+    RecursionError,
+    RuntimeWarning,
+)
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "b": _BOOLS,
     "i": _INTS,
@@ -75,6 +83,8 @@ def array_from_bytes(
     """
     if datatype == "BYTES":
         return _elements(bytes(data), shape, name)
+    if datatype == "BOOL" and np.frombuffer(data, np.uint8).max(initial=0) > 1:
+        raise InvalidRequestError(f"Expected bytes of 0 or 1 in BOOL data of input '{name}'")
     return np.frombuffer(data, DATATYPES[datatype]).reshape(shape)
 
 
@@ -132,7 +142,7 @@ def array_from_json(
         array = np.empty(len(values), dtype) if dtype.kind == "O" else np.array(values, dtype)
         if dtype.kind == "O":
             array[:] = values
-    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError) as error:
+    except _NO_VALUES as error:
         raise InvalidRequestError(
             f"Expected {datatype} values, got others in data of input '{name}': {error}"
         ) from error
@@ -142,7 +152,8 @@ def array_from_json(
 def _flat(data: msgspec.Raw | memoryview, kind: str) -> list[Any]:
     """Decode a JSON array strictly, and flatten it if it is nested."""
     decoder = _DECODERS.get(kind, _FLOATS)
-    if not bytes(memoryview(data)[1:65]).lstrip().startswith(b"["):
+    start = bytes(memoryview(data)[1:65]).lstrip() or bytes(data)[1:].lstrip()
+    if not start.startswith(b"["):
         values: list[Any] = decoder.decode(data)
         return values
     nested = _ANY.decode(data)

@@ -34,6 +34,7 @@ _REASONS = {
     415: "Unsupported Media Type",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
+    501: "Not Implemented",
     503: "Service Unavailable",
     505: "HTTP Version Not Supported",
 }
@@ -94,6 +95,9 @@ class Exchange:
 
     def answer(self, parts: list[bytes | memoryview]) -> None:
         """Send the whole message as soon as those before it are sent."""
+        if self.method == b"HEAD":
+            head, end, _ = bytes(parts[0]).partition(b"\r\n\r\n")
+            parts = [head + end]
         self.connection.answer(self, parts)
 
     def answer_json(self, document: Any, status: int = 200) -> None:

@@ -51,7 +51,10 @@ def _send(own: socket.socket, file: int, size: int) -> None:
     offset = 0
     while offset < size:
         try:
-            offset += os.sendfile(own.fileno(), file, offset, min(_CHUNK_BYTES, size - offset))
+            sent = os.sendfile(own.fileno(), file, offset, min(_CHUNK_BYTES, size - offset))
+            if not sent:
+                raise OSError("the file became shorter")
+            offset += sent
         except BlockingIOError:
             if not writable.poll(_STALL_S * 1000):
                 raise TimeoutError("the client takes nothing") from None

@@ -27,10 +27,14 @@ __all__ = ["Asked", "HeaderReader", "InferCall", "Slot"]
 #: Headers that are kept for a model, and the longest that is.
 _KEPT = 512
 _LONGEST_KEPT = 4096
+#: More than any body holds, and few enough for their bytes to be counted in 64 bits.
+_MOST_ELEMENTS = 2**48
 
 _DATA = b'"data":'
 
 _EMPTY: dict[str, Any] = {}
+#: Values that have no highest one.
+_NOT_RANKED = frozenset({"str", "bool"})
 
 
 class InputTensor(msgspec.Struct, frozen=True):
@@ -213,7 +217,7 @@ class HeaderReader:
         return tuple(arrays[at] for at in range(len(arrays)))
 
     def _understand(self, text: bytes, behind: int) -> tuple[InferCall, InferHeader]:
-        header = self._parse(text)
+        header = self._parse(text) if text else self._raw(behind)
         call = InferCall()
         call.id = header.id
         shapes: dict[int, tuple[int, ...]] = {}
@@ -249,6 +253,38 @@ class HeaderReader:
         call.keepable = not call.inline and not call.id and len(text) <= _LONGEST_KEPT
         return call, header
 
+    def _raw(self, size: int) -> InferHeader:
+        """Return what a body of so many bytes asks that has no JSON: it is the only input.
+
+        Its shape is the model's own, with the free dimension that makes so many bytes; where more
+        than the batch is free, it is a batch of one. The answer is binary.
+        """
+        model, specs = self._model, self._model.signature.inputs
+        if len(specs) != 1 or self._datatypes[0] == "BYTES":
+            raise InvalidRequestError(
+                "Expected a model with one input of elements of one size for a body without JSON,"
+                f" got '{model.name}'"
+            )
+        (spec,) = specs
+        shape = list(spec.shape)
+        if shape.count(None) > 1 and model.batched:
+            shape[0] = 1
+        step = DATATYPES[self._datatypes[0]].itemsize
+        for dim in shape:
+            step *= 1 if dim is None else dim
+        free = shape.count(None)
+        if free > 1 or not step or not size or size % step or (size != step and not free):
+            wanted = f"a multiple of {step} bytes" if free else f"{step} bytes"
+            raise InvalidRequestError(
+                f"Expected {wanted} for {spec} in a body without JSON, got {size}"
+            )
+        if free:
+            shape[shape.index(None)] = size // step
+        dims = tuple(dim for dim in shape if dim is not None)
+        parameters = {"binary_data_size": size}
+        tensor = InputTensor(spec.name, dims, self._datatypes[0], parameters)
+        return InferHeader((tensor,), parameters={"binary_data_output": True})
+
     def _parse(self, text: bytes) -> InferHeader:
         try:
             return self._decoder.decode(text)
@@ -271,11 +307,14 @@ class HeaderReader:
             raise InvalidRequestError(
                 f"Expected {self._datatypes[at]}, got {tensor.datatype} for input '{tensor.name}'"
             )
-        if any(dim < 0 for dim in tensor.shape):
-            raise InvalidRequestError(
-                f"Expected dimensions of 0 or more, got {list(tensor.shape)}"
-                f" for input '{tensor.name}'"
-            )
+        elements = 1
+        for dim in tensor.shape:
+            elements *= dim or 1
+            if not 0 <= elements <= _MOST_ELEMENTS:
+                raise InvalidRequestError(
+                    f"Expected dimensions of 0 or more, and at most {_MOST_ELEMENTS} elements,"
+                    f" got {list(tensor.shape)} for input '{tensor.name}'"
+                )
         return at
 
     def _inline(self, tensor: InputTensor) -> np.ndarray:
@@ -335,14 +374,14 @@ class HeaderReader:
                     f" got {output.name!r} for model '{self._model.name}'"
                 )
             parameters = output.parameters
-            asked.append(
-                Asked(
-                    at,
-                    output.name,
-                    bool(parameters.get("binary_data", binary)),
-                    _whole(parameters, "classification"),
+            classes = _whole(parameters, "classification")
+            dtype = self._model.signature.outputs[at].dtype
+            if classes and dtype in _NOT_RANKED:
+                raise InvalidRequestError(
+                    f"Expected classification of numbers, got output '{output.name}' of {dtype}"
                 )
-            )
+            is_binary = bool(parameters.get("binary_data", binary))
+            asked.append(Asked(at, output.name, is_binary, classes))
         return tuple(asked)
 
 

@@ -151,9 +151,11 @@ def _top_classes(
     count = min(count, rows.shape[1])
     order = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
     texts = np.empty(order.shape, np.object_)
+    whole = array.dtype.kind in "iu"
     for at, best in enumerate(order):
         texts[at] = [
-            f"{float(rows[at, index]):f}:{index}"
+            (f"{rows[at, index]}" if whole else f"{float(rows[at, index]):f}")
+            + f":{index}"
             + (f":{labels[index]}" if index < len(labels) else "")
             for index in best
         ]

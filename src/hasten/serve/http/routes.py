@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 from weakref import WeakKeyDictionary
 
+import msgspec
+
 from hasten.errors import HastenError, InvalidRequestError
 from hasten.serve.http.datatypes import datatype_of
 from hasten.serve.http.exchange import Exchange, HttpError, MethodError, message
@@ -40,6 +42,8 @@ _EXTENSIONS = (
     "statistics",
 )
 _POST, _GET = b"POST", b"GET"
+_READ = (_GET, b"HEAD")
+_READ_WORDS: list[list[str]] = [[], ["ready"], ["config"], ["stats"], ["file"], ["report"]]
 
 
 class Routes:
@@ -56,13 +60,13 @@ class Routes:
         self._inferences: WeakKeyDictionary[ServedModel, Inference] = WeakKeyDictionary()
         engine.on_change = self._forget
         self._tasks: set[asyncio.Task[None]] = set()
-        self._fixed: dict[bytes, Callable[[Exchange], None]] = {
-            b"/v2": self._server,
-            b"/v2/health/live": self._live,
-            b"/v2/health/ready": self._ready,
-            b"/v2/repository/index": self._index,
-            b"/metrics": self._metrics,
-            b"/": self._page,
+        self._fixed: dict[bytes, tuple[Callable[[Exchange], None], tuple[bytes, ...]]] = {
+            b"/v2": (self._server, _READ),
+            b"/v2/health/live": (self._live, _READ),
+            b"/v2/health/ready": (self._ready, _READ),
+            b"/v2/repository/index": (self._index, (_POST, *_READ)),
+            b"/metrics": (self._metrics, _READ),
+            b"/": (self._page, _READ),
         }
 
     def _forget(self) -> None:
@@ -86,13 +90,17 @@ class Routes:
         path = path.rstrip(b"/") or b"/"
         fixed = self._fixed.get(path)
         if fixed is not None:
-            fixed(exchange)
+            answer, methods = fixed
+            _require(exchange, *methods)
+            answer(exchange)
             return
         words = [_text(word) for word in path.split(b"/")[1:]]
         match words:
             case ["v2", "models", name, *rest]:
                 self._model_route(exchange, name, rest)
             case ["v2", "repository", "models", name, "load"]:
+                _require(exchange, _POST)
+                _require_no_override(bytes(exchange.body))
                 self._start(exchange, self._load(exchange, name))
             case ["v2", "repository", "models", name, "unload"]:
                 self._start(exchange, self._unload(exchange, name))
@@ -103,6 +111,8 @@ class Routes:
         wanted = ""
         if rest[:1] == ["versions"] and len(rest) > 1:
             wanted, rest = rest[1], rest[2:]
+        if rest in _READ_WORDS:
+            _require(exchange, *_READ)
         if name == "stats" and not rest and not wanted and name not in self._engine:
             self._statistics(exchange, list(self._engine))
             return
@@ -164,9 +174,8 @@ class Routes:
         ]
         exchange.answer_json([*ready, *others])
 
-    @staticmethod
-    def _metadata(model: ServedModel) -> dict[str, Any]:
-        versions = [str(model.version)]
+    def _metadata(self, model: ServedModel) -> dict[str, Any]:
+        versions = [str(one.version) for one in self._engine if one.name == model.name]
         return {
             "name": model.name,
             "versions": versions,
@@ -208,18 +217,47 @@ class Routes:
             except HastenError as error:
                 exchange.fail(error)
 
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                exchange.fail(HttpError(500, "The server failed; its log says why"))
+                context = {"message": "a request could not be handled", "exception": error}
+                task.get_loop().call_exception_handler(context)
+
         task = asyncio.get_running_loop().create_task(reported())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(done)
 
 
 #: Spellings of infer paths that are remembered; more than that is somebody guessing.
 _MOST_URLS = 1024
 
 
-def _require(exchange: Exchange, method: bytes) -> None:
-    if exchange.method != method:
-        raise MethodError(method.decode(), exchange.method.decode("latin-1"))
+def _require(exchange: Exchange, *methods: bytes) -> None:
+    if exchange.method not in methods:
+        allowed = ", ".join(method.decode() for method in methods)
+        raise MethodError(allowed, exchange.method.decode("latin-1"))
+
+
+def _require_no_override(body: bytes) -> None:
+    """Refuse what Triton lets a client load in place of what is in the repository."""
+    if not body.strip():
+        return
+    try:
+        asked = msgspec.json.decode(body, type=_Load)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(f"Expected parameters as JSON, got others: {error}") from error
+    if asked.parameters:
+        raise InvalidRequestError(
+            f"Expected no parameters, got {', '.join(asked.parameters)}:"
+            " models are loaded as the repository has them"
+        )
+
+
+class _Load(msgspec.Struct):
+    """The body of a request to load a model."""
+
+    parameters: dict[str, Any] = {}
 
 
 def _text(word: bytes) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import signal
 import socket
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -65,6 +66,8 @@ class Server:
 
     async def run(self, started: Callable[[int], None]) -> None:
         """Serve until a signal comes; ``started`` is told the port once all models are ready."""
+        # A float that its datatype cannot hold is the client's mistake, and not infinity.
+        warnings.filterwarnings("error", "overflow encountered in cast", RuntimeWarning)
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for one in (signal.SIGINT, signal.SIGTERM):

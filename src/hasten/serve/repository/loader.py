@@ -81,7 +81,8 @@ class Loader:
                     )
                 await self._engine.load(sources)
             except HastenError as error:
-                self._failures[name] = str(error)
+                if name in self._known:
+                    self._failures[name] = str(error)
                 raise
             self._failures.pop(name, None)
 

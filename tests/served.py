@@ -1,0 +1,183 @@
+"""A real ``hasten serve`` in a process of its own, and a client that writes bytes to its socket."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from command_line import Done, finish, start
+
+__all__ = ["PATIENCE_S", "Answer", "Client", "Served", "message", "serving"]
+
+_READY = re.compile(r"ready at http://(\S+):(\d+) in")
+#: More than any answer takes, far less than anyone waits for a hang.
+PATIENCE_S = 30.0
+
+
+class Answer(NamedTuple):
+    """One HTTP response; names of headers are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    @property
+    def complaint(self) -> str:
+        """The one sentence of an error."""
+        document = self.document
+        assert list(document) == ["error"]
+        sentence = document["error"]
+        assert isinstance(sentence, str)
+        assert "\n" not in sentence
+        return sentence
+
+
+def message(method: str, path: str, body: bytes = b"", **headers: object) -> bytes:
+    """Return the bytes of a request; underscores in names of headers stand for dashes.
+
+    A body has its Content-Length, unless that is among the headers: None leaves it out.
+    """
+    if body or method == "POST":
+        headers = {"Content_Length": len(body)} | headers
+    lines = [f"{method} {path} HTTP/1.1", "Host: test"]
+    lines += [
+        f"{name.replace('_', '-')}: {value}" for name, value in headers.items() if value is not None
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.socket = socket.create_connection(address, timeout=PATIENCE_S)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._received = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        """Send all of it."""
+        self.socket.sendall(data)
+
+    def receive(self, *, bodiless: bool = False) -> Answer:
+        """Read one response; one that is ``bodiless`` answers a HEAD request."""
+        while b"\r\n\r\n" not in self._received:
+            self._more()
+        head, _, self._received = self._received.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = {}
+        for line in lines:
+            name, _, value = line.partition(":")
+            assert name.lower() not in headers, f"two headers {name}"
+            headers[name.lower()] = value.strip()
+        version, status, _ = first.split(" ", 2)
+        assert version == "HTTP/1.1"
+        length = 0 if bodiless else int(headers.get("content-length", 0))
+        while len(self._received) < length:
+            self._more()
+        body, self._received = self._received[:length], self._received[length:]
+        return Answer(int(status), headers, body)
+
+    def _more(self) -> None:
+        data = self.socket.recv(1 << 20)
+        if not data:
+            raise EOFError(f"the server hung up after {self._received!r}")
+        self._received += data
+
+    def raw(self, data: bytes) -> Answer:
+        """Send bytes and read one response."""
+        self.send(data)
+        return self.receive()
+
+    def get(self, path: str, **headers: object) -> Answer:
+        """Ask with GET."""
+        return self.raw(message("GET", path, b"", **headers))
+
+    def post(self, path: str, body: bytes = b"", **headers: object) -> Answer:
+        """Ask with POST."""
+        return self.raw(message("POST", path, body, **headers))
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server has hung up, and said nothing more; waits for it."""
+        try:
+            return not self._received and not self.socket.recv(1)
+        except ConnectionResetError:
+            return True
+
+
+@dataclass
+class Served:
+    """A server that is ready."""
+
+    process: subprocess.Popen[str]
+    host: str
+    port: int
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.host, self.port
+
+    @property
+    def url(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    def connect(self) -> Client:
+        return Client(self.address)
+
+    def get(self, path: str) -> Answer:
+        """Ask with GET on a connection of its own."""
+        with self.connect() as client:
+            return client.get(path)
+
+    def post(self, path: str, body: bytes = b"", **headers: object) -> Answer:
+        """Ask with POST on a connection of its own."""
+        with self.connect() as client:
+            return client.post(path, body, **headers)
+
+    def statistics(self, model: str) -> Any:
+        """What the first version of a model has done."""
+        return self.get(f"/v2/models/{model}/stats").document["model_stats"][0]
+
+    def stop(self, sign: signal.Signals = signal.SIGINT) -> Done:
+        """Ask it to end, and wait for that."""
+        self.process.send_signal(sign)
+        return finish(self.process)
+
+
+@contextmanager
+def serving(*arguments: object, folder: Path) -> Iterator[Served]:
+    """Serve what the arguments say, on a free port; it must end well."""
+    process = start("serve", *arguments, "--http-port", 0, folder=folder)
+    try:
+        assert process.stdout is not None
+        ready = _READY.match(process.stdout.readline())
+        if ready is None:
+            raise AssertionError(finish(process).err)
+        server = Served(process, ready[1], int(ready[2]))
+        yield server
+        if process.poll() is None:
+            done = server.stop()
+            assert done.status == 0, done.err
+            assert "Traceback" not in done.err, done.err
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,116 @@
+"""Models for the server: small ONNX files, entries with a config.pbtxt, and null bundles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from hasten.bundle import PlanRecord, write_bundle
+from hasten.graph import Model, model_from_proto
+from hasten.runtimes import get_runtime
+from manifests import evidence
+from onnx_models import model, value
+
+__all__ = ["entry", "identity", "put_null", "put_onnx", "scaled", "sums", "two_sizes"]
+
+_TYPES = {
+    "BOOL": TensorProto.BOOL,
+    "FP16": TensorProto.FLOAT16,
+    "BF16": TensorProto.BFLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+    **{
+        f"{kind}{bits}": getattr(TensorProto, f"{kind}{bits}")
+        for kind in ("INT", "UINT")
+        for bits in (8, 16, 32, 64)
+    },
+}
+
+
+def identity(datatype: str, shape: Sequence[int | str] = ("n", 3)) -> onnx.ModelProto:
+    """x to y, as it is."""
+    kind = _TYPES[datatype]
+    node = helper.make_node("Identity", ["x"], ["y"])
+    return model([node], [value("x", shape, kind)], [value("y", shape, kind)])
+
+
+def scaled(factor: float = 2.0, shape: Sequence[int | str] = ("n", 4)) -> onnx.ModelProto:
+    """y = factor * x."""
+    weight = numpy_helper.from_array(np.array(factor, np.float32), "factor")
+    node = helper.make_node("Mul", ["x", "factor"], ["y"])
+    return model([node], [value("x", shape)], [value("y", shape)], [weight])
+
+
+def sums() -> onnx.ModelProto:
+    """a[n,2] and b[n,2] to their sum and their difference."""
+    nodes = [
+        helper.make_node("Add", ["a", "b"], ["sum"]),
+        helper.make_node("Sub", ["a", "b"], ["difference"]),
+    ]
+    return model(
+        nodes,
+        [value("a", ["n", 2]), value("b", ["n", 2])],
+        [value("sum", ["n", 2]), value("difference", ["n", 2])],
+    )
+
+
+def two_sizes() -> onnx.ModelProto:
+    """x[m] to the places where it is not 0, y[1,k]: as many as there are."""
+    node = helper.make_node("NonZero", ["x"], ["y"])
+    return model([node], [value("x", ["m"])], [value("y", [1, "k"], TensorProto.INT64)])
+
+
+def put_onnx(path: Path, proto: onnx.ModelProto) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(proto, path)
+    return path
+
+
+def entry(folder: Path, proto: onnx.ModelProto, config: str = "", *, version: int = 1) -> Path:
+    """Write an entry of a Triton repository."""
+    put_onnx(folder / str(version) / "model.onnx", proto)
+    if config:
+        (folder / "config.pbtxt").write_text(config)
+    return folder
+
+
+def put_null(folder: Path, *, instances: int = 1, serving: Any = None, **behaviour: object) -> Path:
+    """Write a bundle x[n,4] to zeros y[n,3] that takes as long, and fails, as is named."""
+    net = null_proto(folder.name, **behaviour)
+    scratch = folder.parent / f".{folder.name}"
+    scratch.mkdir(parents=True)
+    execution = {"threads": 1, "instances": instances, "batch": 1}
+    write_bundle(
+        folder,
+        name=folder.name,
+        lowered=get_runtime("null").lower(net, scratch),
+        plan=PlanRecord(
+            steps=(),
+            runtime="null",
+            execution=execution | {"hint": "default", "device": "cpu"},
+            serving=json.loads(json.dumps(serving or {})),
+        ),
+        evidence=evidence(),
+        environment={},
+        pages={},
+    )
+    return folder
+
+
+def null_proto(name: str, **behaviour: object) -> Model:
+    """x[n,4] to zeros y[n,3] in the null runtime."""
+    proto = model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [value("x", ["n", 4])],
+        [value("y", ["n", 3])],
+        [numpy_helper.from_array(np.ones((4, 3), np.float32), "w")],
+    )
+    helper.set_model_props(proto, {f"hasten.null.{k}": str(v) for k, v in behaviour.items()})
+    return model_from_proto(proto, name)
