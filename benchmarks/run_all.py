@@ -12,7 +12,7 @@ from pathlib import Path
 _HERE = Path(__file__).parent
 _ALL = (
     *("calibrators", "overhead", "agreement", "compare"),
-    *("demo", "race", "litert", "litert_gpu"),
+    *("demo", "race", "litert", "litert_gpu", "load"),
     "batcher_simulation",
 )
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
+import re
 import signal
 import socket
 import subprocess
@@ -36,6 +38,7 @@ _PROGRAMS = Path(__file__).with_name("peers")
 #: Debian's, because Triton's Python backend needs a shared libpython.
 _DEBIAN_PYTHON = "/usr/bin/python3.11"
 _MARK = "HASTEN_PEER"
+_PORTS = range(20_000, 30_000)
 _READY_S = 180.0
 _STOP_S = 15.0
 _POLL_S = 0.1
@@ -91,6 +94,9 @@ class Peer:
     program: str
     ready: str
     path: str
+    #: How long its batcher waits for more: what served it best over 1 and 32 connections.
+    #: BentoML's decides that for itself.
+    gather_us: int = 0
     python: str = sys.executable
 
     def request(self, rows: Rows) -> Request:
@@ -116,7 +122,7 @@ class Peer:
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(
                 [str(python), str(_PROGRAMS / self.program)],
-                env=_environment(model, port, mark),
+                env=_environment(model, port, mark, self.gather_us),
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
@@ -131,11 +137,12 @@ class Peer:
         return running
 
 
-def _environment(model: Path, port: int, mark: str) -> dict[str, str]:
+def _environment(model: Path, port: int, mark: str, gather_us: int) -> dict[str, str]:
     inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     return inherited | {
         "PEER_MODEL": str(model),
         "PEER_PORT": str(port),
+        "PEER_GATHER_US": str(gather_us),
         _MARK: mark,
         "BENTOML_DO_NOT_TRACK": "True",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -143,9 +150,12 @@ def _environment(model: Path, port: int, mark: str) -> dict[str, str]:
 
 
 def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """A port below those that the kernel hands out: a peer's own processes take some of those."""
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"no port from {_PORTS.start} to {_PORTS.stop - 1} is free")
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
@@ -155,7 +165,8 @@ def _wait(url: str, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
             return
         time.sleep(_POLL_S)
     said.seek(0)
-    lines = said.read().decode(errors="replace").strip().splitlines()
+    text = re.sub(r"\x1b\[[0-9;]*m", "", said.read().decode(errors="replace"))
+    lines = text.strip().splitlines()
     state = "ended" if process.poll() is not None else f"was not ready within {_READY_S:.0f} s"
     raise RuntimeError(f"the server {state}: {' | '.join(lines[-3:])}")
 
@@ -177,6 +188,7 @@ PEERS = (
         program="serve_mlserver.py",
         ready="/v2/models/mlp/ready",
         path="/v2/models/mlp/infer",
+        gather_us=500,
     ),
     Peer(
         name="LitServe 0.2.19",
@@ -185,6 +197,7 @@ PEERS = (
         program="serve_litserve.py",
         ready="/health",
         path="/predict",
+        gather_us=100,
     ),
     Peer(
         name="BentoML 1.4.39",
@@ -201,6 +214,7 @@ PEERS = (
         program="serve_ray.py",
         ready="/-/healthz",
         path="/",
+        gather_us=1000,
     ),
 )
 

@@ -109,7 +109,7 @@ def flags() -> dict[str, set[str]]:
         ).stdout
         for verb in VERBS
     }
-    return {verb: {"--help", *re.findall(r"--[a-z-]+", text)} for verb, text in helps.items()}
+    return {verb: {"--help", *re.findall(r"--[a-z0-9-]+", text)} for verb, text in helps.items()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -119,7 +119,7 @@ def test_every_flag_that_a_page_names_exists(page: Path, flags: dict[str, set[st
             continue
         assert verb in VERBS
         assert {word for word in words if word.startswith("--")} <= flags[verb], (verb, words)
-    alone = {word for span in code_spans(page) for word in re.findall(r"(?<!\S)--[a-z-]+", span)}
+    alone = {word for span in code_spans(page) for word in re.findall(r"(?<!\S)--[a-z0-9-]+", span)}
     strangers = {"--strict"}  # mypy's
     assert alone - strangers <= set().union(*flags.values())
 

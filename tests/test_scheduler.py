@@ -111,11 +111,10 @@ def test_requests_without_deadlines_go_in_their_order() -> None:
 
 
 def test_the_earliest_deadline_is_first() -> None:
-    one = scheduler(sizes=(1,))
-    deadlines = [50, 10, 40, 20, 30]
-    requests = admitted(one, *(made(deadline=at * MS) for at in deadlines))
+    one = scheduler(sizes=(1,), latency_goal_ms=1000.0)
+    requests = admitted(one, *(made(at * MS) for at in (50, 10, 40, 20, 30)))
     ranked = sorted(requests, key=lambda request: request.deadline_ns)
-    assert [taken(one)[0] for _ in requests] == ranked
+    assert [taken(one, 50 * MS)[0] for _ in requests] == ranked
 
 
 def test_a_priority_goes_before_every_deadline() -> None:

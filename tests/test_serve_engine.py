@@ -348,6 +348,13 @@ def test_a_sequence_is_answered_at_its_own_length(client: Client, length: int, c
     assert np.allclose(found["mean"], x.mean(axis=1), atol=1e-6)
 
 
+def test_a_mask_is_made_for_each_of_many_requests_in_json(client: Client) -> None:
+    for seed in range(3):
+        x = np.random.default_rng(seed).normal(size=(1, 3)).astype(np.float32)
+        found = outputs(client.post(path_of("lengths"), jsonned({"x": x})))
+        assert np.allclose(found["mean"], x.mean(axis=1), atol=1e-6)
+
+
 def test_a_mask_of_the_client_is_padded_with_zeros(client: Client) -> None:
     x = sequence(3)
     mask = np.array([[1, 0, 1]], np.int64)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BATCH", "MODEL", "PORT", "Rows", "Session"]
+__all__ = ["BATCH", "GATHER_US", "MODEL", "PORT", "Rows", "Session"]
 
 Rows = npt.NDArray[np.float32]
 
@@ -17,6 +17,8 @@ MODEL = os.environ["PEER_MODEL"]
 PORT = int(os.environ["PEER_PORT"])
 #: Rows that a peer's batcher may take at once: as many as there are connections.
 BATCH = 32
+#: How long its batcher waits for more.
+GATHER_US = int(os.environ["PEER_GATHER_US"])
 
 
 class Session:

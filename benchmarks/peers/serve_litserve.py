@@ -7,11 +7,9 @@ from collections.abc import Sequence
 import litserve
 import numpy as np
 
-from mlp_session import BATCH, PORT, Rows, Session
+from mlp_session import BATCH, GATHER_US, PORT, Rows, Session
 
 __all__ = ["Mlp"]
-
-_GATHER_S = 0.001
 
 
 class Mlp(litserve.LitAPI):
@@ -43,7 +41,7 @@ class Mlp(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    api = Mlp(max_batch_size=BATCH, batch_timeout=_GATHER_S)
+    api = Mlp(max_batch_size=BATCH, batch_timeout=GATHER_US / 1e6)
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
     server.run(
         host="127.0.0.1",

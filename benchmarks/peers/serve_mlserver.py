@@ -12,12 +12,9 @@ from mlserver import MLModel
 from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceRequest, InferenceResponse
 
-from mlp_session import BATCH, PORT, Session
+from mlp_session import BATCH, GATHER_US, PORT, Session
 
 __all__ = ["Mlp"]
-
-#: How long a batch is gathered; shorter gains nothing with one connection and loses with many.
-_GATHER_S = 0.0005
 
 
 class Mlp(MLModel):
@@ -51,7 +48,7 @@ def main() -> None:
         "name": "mlp",
         "implementation": "serve_mlserver.Mlp",
         "max_batch_size": BATCH,
-        "max_batch_time": _GATHER_S,
+        "max_batch_time": GATHER_US / 1e6,
     }
     (folder / "settings.json").write_text(json.dumps(server), encoding="utf-8")
     (folder / "model-settings.json").write_text(json.dumps(model), encoding="utf-8")

@@ -7,7 +7,7 @@ from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
-from mlp_session import BATCH, PORT, Rows, Session
+from mlp_session import BATCH, GATHER_US, PORT, Rows, Session
 
 __all__ = ["main"]
 
@@ -20,6 +20,7 @@ def main() -> None:
     def infer(x: Rows) -> list[Rows]:
         return [session.run(x)]
 
+    batcher = DynamicBatcher(max_queue_delay_microseconds=GATHER_US)
     config = TritonConfig(http_address="127.0.0.1", http_port=PORT, allow_grpc=False)
     with Triton(config=config) as triton:
         triton.bind(
@@ -27,7 +28,7 @@ def main() -> None:
             infer_func=infer,
             inputs=[Tensor(name="x", dtype=np.float32, shape=(64,))],
             outputs=[Tensor(name="y", dtype=np.float32, shape=(10,))],
-            config=ModelConfig(max_batch_size=BATCH, batcher=DynamicBatcher()),
+            config=ModelConfig(max_batch_size=BATCH, batcher=batcher),
         )
         triton.serve()
 

@@ -9,11 +9,9 @@ import ray
 from ray import serve
 from starlette.requests import Request
 
-from mlp_session import BATCH, PORT, Session
+from mlp_session import BATCH, GATHER_US, PORT, Session
 
 __all__ = ["Mlp"]
-
-_GATHER_S = 0.001
 
 
 @serve.deployment(max_ongoing_requests=4 * BATCH)
@@ -23,7 +21,7 @@ class Mlp:
     def __init__(self) -> None:
         self._session = Session()
 
-    @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=_GATHER_S)
+    @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=GATHER_US / 1e6)
     async def run(self, rows: list[list[float]]) -> list[list[float]]:
         """Run what was gathered."""
         answers: list[list[float]] = self._session.run(np.array(rows, np.float32)).tolist()

@@ -19,8 +19,9 @@ VERBS = {
     "convert": "Write a model in another format, once its numbers were compared.",
     "bench": "Time one model, bundle or runtime.",
     "compare": "Time two in pairs, and say which is faster.",
-    "doctor": "What this host has, what slows it, and what to change.",
     "serve": "Serve bundles, models or a Triton repository over HTTP.",
+    "load": "Load a server from outside, and find its limit.",
+    "doctor": "What this host has, what slows it, and what to change.",
     "demo": "The main job on real data: defects in photographs of solar cells.",
 }
 

@@ -2,6 +2,8 @@
 
 from hasten.report.conversion import conversion_summary, operators_table
 from hasten.report.html import render_html
+from hasten.report.load import comparison_summary, limit_summary, load_summary
+from hasten.report.load_page import comparison_page, limit_page, load_page
 from hasten.report.placement import placement_table
 from hasten.report.table import candidates_table, ledger_table, print_result, summary
 from hasten.report.timings import Timed, timings_table
@@ -9,8 +11,14 @@ from hasten.report.timings import Timed, timings_table
 __all__ = [
     "Timed",
     "candidates_table",
+    "comparison_page",
+    "comparison_summary",
     "conversion_summary",
     "ledger_table",
+    "limit_page",
+    "limit_summary",
+    "load_page",
+    "load_summary",
     "placement_table",
     "operators_table",
     "print_result",

@@ -15,7 +15,7 @@ from hasten.report.bars import bars, spans
 from hasten.report.placement import crossing
 from hasten.report.scatter import scatter
 
-__all__ = ["render_html"]
+__all__ = ["page_environment", "render_html", "rows_of"]
 
 #: The chart is laid out once for each width of page; the style sheet shows the one that fits.
 _CHARTS = (("wide", 1000.0, 470.0), ("medium", 660.0, 430.0), ("narrow", 360.0, 420.0))
@@ -34,7 +34,7 @@ def render_html(manifest: Manifest) -> str:
     evidence = manifest.evidence
     charts = [(name, scatter(evidence, width, height)) for name, width, height in _CHARTS]
     return (
-        _environment()
+        page_environment()
         .get_template("report.html.j2")
         .render(
             manifest=manifest,
@@ -49,15 +49,16 @@ def render_html(manifest: Manifest) -> str:
                 zip(evidence.ledger, spans([e.speedup for e in evidence.ledger]), strict=True)
             ),
             outcomes=_outcomes(evidence.candidates),
-            environment=list(_rows(manifest.environment)),
-            settings=list(_rows(manifest.plan.execution)),
-            serving=list(_rows(manifest.plan.serving)),
+            environment=list(rows_of(manifest.environment)),
+            settings=list(rows_of(manifest.plan.execution)),
+            serving=list(rows_of(manifest.plan.serving)),
             snippet=_snippet(manifest.name, manifest.signature),
         )
     )
 
 
-def _environment() -> jinja2.Environment:
+def page_environment() -> jinja2.Environment:
+    """Return what renders templates: escaping, strict, with numbers written as everywhere."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("hasten.report"),
         autoescape=True,
@@ -88,15 +89,15 @@ def _outcomes(
     return [group for group in groups if group[2]]
 
 
-def _rows(tree: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def rows_of(tree: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield (path, value) for every leaf of a nested dict.
 
-    >>> list(_rows({"cpu": {"model": "Xeon", "flags": ["avx2", "bf16"]}}))
+    >>> list(rows_of({"cpu": {"model": "Xeon", "flags": ["avx2", "bf16"]}}))
     [('cpu model', 'Xeon'), ('cpu flags', 'avx2, bf16')]
     """
     if isinstance(tree, dict) and tree:
         for key, value in tree.items():
-            yield from _rows(value, f"{path} {key}".strip())
+            yield from rows_of(value, f"{path} {key}".strip())
     elif isinstance(tree, list | tuple) and not any(isinstance(item, dict) for item in tree):
         yield path, ", ".join(str(item) for item in tree) or units.ABSENT
     elif path:

@@ -69,7 +69,7 @@ class Answers:
             statistics.cache_hit_ns += now - begin
             statistics.cache_saved_ns += found.saved_ns
             statistics.answered(now - request.arrival_ns)
-            request.reply(request, BatchResult(found.arrays), 0)
+            request.reply(request, BatchResult(found.arrays, batched=self._batched), 0)
             return
         self._keys[request] = key
         if isinstance(found, Leads):
@@ -115,7 +115,7 @@ class Answers:
             self._statistics.cache_hits += 1
             self._statistics.cache_saved_ns += int(cost_ns)
             self._statistics.answered(now - twin.arrival_ns)
-            twin.reply(twin, BatchResult(finished.arrays), 0)
+            twin.reply(twin, BatchResult(finished.arrays, batched=self._batched), 0)
 
     def _reply(self, request: Request, result: BatchResult | HastenError, start: int) -> None:
         """Answer the one that was computed, if its client is still there."""

@@ -8,6 +8,7 @@ time than a thread takes to wake up is run by the loop itself.
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import deque
 from queue import SimpleQueue
 from time import perf_counter_ns, time_ns
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from hasten.errors import HastenError, OverloadedError, RuntimeFailureError
 from hasten.runtimes.vendor import reported
 from hasten.serve.engine.request import NEVER_NS, Batch, Request
-from hasten.serve.engine.statistics import FailureReason
+from hasten.serve.engine.statistics import LATENCY_EDGES_NS, FailureReason
 
 if TYPE_CHECKING:
     import asyncio
@@ -171,14 +172,20 @@ class Lane:
                     request.reply(request, error, 0)
             return
         statistics.executed(batch.size, batch.rows, batch.input_ns, batch.run_ns, batch.output_ns)
-        count, arrived = len(batch.requests), 0
+        count, arrived, unheard, unheard_ns = len(batch.requests), 0, 0, 0
+        latencies = statistics.latency_counts
         for request in batch.requests:
             arrival = request.arrival_ns
             arrived += arrival
             if not request.cancelled:
-                statistics.answered(now - arrival)
+                latencies[bisect_left(LATENCY_EDGES_NS, now - arrival)] += 1
                 request.reply(request, result, start)
+            else:
+                unheard += 1
+                unheard_ns += now - arrival
             start += request.rows
+        statistics.success_requests += count - unheard
+        statistics.success_ns += now * count - arrived - unheard_ns
         statistics.last_inference_ms = time_ns() // 1_000_000
         statistics.queue_ns += begin * count - arrived
         statistics.compute_input_ns += batch.input_ns * count

@@ -21,7 +21,7 @@ from hasten.serve.engine.warm_up import WarmedUp, handoff_ns, warm_up
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
 
@@ -157,9 +157,9 @@ class ServedModel:
             preserve_ordering=source.settings.batching.preserve_ordering,
         )
 
-        self._entry: Entry = self._lane
+        entry: Entry = self._lane
         if cache is not None and source.settings.response_cache:
-            self._entry = Answers(
+            entry = Answers(
                 source,
                 cache,
                 self._lane,
@@ -169,8 +169,12 @@ class ServedModel:
             )
         self._padding: Padding | None = None
         if source.settings.length_buckets is not None and opened.batched:
-            self._padding = Padding(source.settings.length_buckets, self.signature, self._entry)
-            self._entry = self._padding
+            entry = self._padding = Padding(source.settings.length_buckets, self.signature, entry)
+        #: Queue a request, or answer it from the cache; the second argument is its own timeout in
+        #: microseconds, 0 for none. Raises a RequestError where it is refused at once.
+        self.submit: Callable[[Request, int], None] = entry.submit
+        #: Drop a request whose answer nobody waits for any more.
+        self.cancel: Callable[[Request], None] = entry.cancel
 
     @property
     def waiting(self) -> int:
@@ -221,14 +225,6 @@ class ServedModel:
                 f"Expected a priority from 1 to {batching.priority_levels}, got {wished}"
             )
         return wished or batching.default_priority_level
-
-    def submit(self, request: Request, timeout_us: int = 0) -> None:
-        """Answer from the cache or queue; raises OverloadedError where it is refused at once."""
-        self._entry.submit(request, timeout_us)
-
-    def cancel(self, request: Request) -> None:
-        """Drop a request whose answer nobody waits for any more."""
-        self._entry.cancel(request)
 
     async def close(self) -> None:
         """Take no more, let what waits and what runs end, and free the sessions."""

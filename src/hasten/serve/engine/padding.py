@@ -108,12 +108,11 @@ class Padding:
         self, request: Request, result: BatchResult, start: int, length: int, bucket: int
     ) -> BatchResult:
         own = [array[start : start + request.rows] for array in result.outputs]
-        return BatchResult(
-            tuple(
-                array[:, :length] if has_length and array.shape[1] == bucket else array
-                for array, has_length in zip(own, self._cut, strict=True)
-            )
+        outputs = tuple(
+            array[:, :length] if has_length and array.shape[1] == bucket else array
+            for array, has_length in zip(own, self._cut, strict=True)
         )
+        return BatchResult(outputs, batched=True)
 
     def cancel(self, request: Request) -> None:
         """Drop a request whose answer nobody waits for any more."""

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from bisect import insort
+from collections import deque
+from operator import attrgetter
 
 from hasten.serve.engine.request import Request
 
 __all__ = ["RequestQueue"]
 
-_Entry = tuple[int, int, int, Request]
+_ORDER = attrgetter("order")
+_WHEN = attrgetter("order", "sequence")
 
 
 class RequestQueue:
-    """One heap for each kind of requests that may share a batch.
+    """One line for each kind of requests that may share a batch.
 
+    A request nearly always belongs behind those that came before it: with one goal for all, who
+    came first is due first. So each line is a deque, and only others are put in by search.
     Cancelled requests stay until they come to the front; ``rows`` and ``len`` leave them out.
     """
 
     def __init__(self) -> None:
-        self._heaps: dict[object, list[_Entry]] = {}
+        self._lines: dict[object, deque[Request]] = {}
         self._count = 0
         self._at_priority: dict[int, int] = {}
         self.rows = 0
@@ -30,16 +35,31 @@ class RequestQueue:
         """Count the requests of this priority."""
         return self._at_priority.get(priority, 0)
 
-    def push(self, request: Request) -> None:
-        """Add one."""
-        heap = self._heaps.get(request.key)
-        if heap is None:
-            heap = self._heaps[request.key] = []
-        heappush(heap, (request.priority, request.deadline_ns, request.sequence, request))
+    def append(self, request: Request) -> None:
+        """Add one where all are alike, so that it belongs behind all others."""
+        line = self._lines.get(request.key)
+        if line is None:
+            self._lines[request.key] = deque((request,))
+        else:
+            line.append(request)
         request.queued = True
         self._count += 1
         self.rows += request.rows
+
+    def push(self, request: Request) -> None:
+        """Add one. A queue is filled by this or by ``append``, never by both."""
         priority = request.priority
+        order = request.order = (priority, request.deadline_ns, request.sequence)
+        line = self._lines.get(request.key)
+        if line is None:
+            self._lines[request.key] = deque((request,))
+        elif line[-1].order < order:
+            line.append(request)
+        else:
+            insort(line, request, key=_ORDER)
+        request.queued = True
+        self._count += 1
+        self.rows += request.rows
         self._at_priority[priority] = self._at_priority.get(priority, 0) + 1
 
     def cancel(self, request: Request) -> None:
@@ -50,57 +70,51 @@ class RequestQueue:
 
     def head(self) -> Request | None:
         """Return the request that is next."""
-        best: _Entry | None = None
-        for key in list(self._heaps):
-            entry = self._front(key)
-            if entry is not None and (best is None or entry < best):
-                best = entry
-        return best[3] if best else None
+        if len(self._lines) == 1:
+            return self._front(next(iter(self._lines)))
+        fronts = [self._front(key) for key in list(self._lines)]
+        return min((one for one in fronts if one is not None), key=_WHEN, default=None)
 
     def rows_of(self, key: object) -> int:
         """Count the rows that wait with this key."""
-        if len(self._heaps) == 1 and key in self._heaps:
+        if len(self._lines) == 1 and key in self._lines:
             return self.rows
-        return sum(entry[3].rows for entry in self._heaps.get(key, ()) if not entry[3].cancelled)
+        return sum(one.rows for one in self._lines.get(key, ()) if not one.cancelled)
 
     def pop(self, key: object, rows: int) -> Request | None:
         """Take the next of this key if it has at most so many rows."""
-        entry = self._front(key)
-        if entry is None or entry[3].rows > rows:
+        request = self._front(key)
+        if request is None or request.rows > rows:
             return None
-        heap = self._heaps[key]
-        heappop(heap)
-        if not heap:
-            del self._heaps[key]
-        self._forget(entry[3])
-        return entry[3]
+        line = self._lines[key]
+        line.popleft()
+        if not line:
+            del self._lines[key]
+        self._forget(request)
+        return request
 
     def drain(self) -> list[Request]:
         """Take all."""
-        left = [
-            entry[3]
-            for heap in self._heaps.values()
-            for entry in sorted(heap)
-            if not entry[3].cancelled
-        ]
+        left = [one for line in self._lines.values() for one in line if not one.cancelled]
         for request in left:
             request.queued = False
-        self._heaps.clear()
+        self._lines.clear()
         self._count = self.rows = 0
         self._at_priority.clear()
         return left
 
-    def _front(self, key: object) -> _Entry | None:
-        heap = self._heaps.get(key)
-        while heap:
-            if not heap[0][3].cancelled:
-                return heap[0]
-            heappop(heap)
-        self._heaps.pop(key, None)
+    def _front(self, key: object) -> Request | None:
+        line = self._lines.get(key)
+        while line:
+            if not line[0].cancelled:
+                return line[0]
+            line.popleft()
+        self._lines.pop(key, None)
         return None
 
     def _forget(self, request: Request) -> None:
         request.queued = False
         self._count -= 1
         self.rows -= request.rows
-        self._at_priority[request.priority] -= 1
+        if self._at_priority:
+            self._at_priority[request.priority] -= 1

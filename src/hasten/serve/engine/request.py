@@ -30,6 +30,7 @@ class Request:
         "deadline_ns",
         "inputs",
         "key",
+        "order",
         "priority",
         "queue_limit_ns",
         "queued",
@@ -52,7 +53,9 @@ class Request:
         self.priority = 0
         self.cancelled = False
         self.queued = False
+        #: Set by the scheduler: the number of its arrival, and its place in the queue.
         self.sequence = 0
+        self.order: tuple[int, int, int] = (0, 0, 0)
 
 
 class BatchResult:
@@ -62,10 +65,12 @@ class BatchResult:
     where it does not, the whole of it.
     """
 
-    __slots__ = ("_bytes", "outputs")
+    __slots__ = ("_bytes", "outputs", "shapes")
 
-    def __init__(self, outputs: tuple[np.ndarray, ...]) -> None:
+    def __init__(self, outputs: tuple[np.ndarray, ...], *, batched: bool) -> None:
         self.outputs = outputs
+        #: Shapes of the outputs; without the first axis where that is the batch.
+        self.shapes = tuple(array.shape[batched:] for array in outputs)
         self._bytes: list[bytes | None] = [None] * len(outputs)
 
     def raw(self, at: int) -> bytes:

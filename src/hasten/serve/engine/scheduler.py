@@ -13,7 +13,7 @@ from hasten.errors import ExpiredError, HastenError, OverloadedError
 from hasten.serve.engine.batch_times import BatchTimes
 from hasten.serve.engine.queue import RequestQueue
 from hasten.serve.engine.request import NEVER_NS, Batch, Request
-from hasten.serve.engine.settings import ServingSettings
+from hasten.serve.engine.settings import QueuePolicy, ServingSettings
 
 __all__ = ["Scheduler"]
 
@@ -53,6 +53,9 @@ class Scheduler:
             self._batching.default_queue_policy,
             *self._batching.priority_queue_policy.values(),
         )
+        #: Whether all requests are alike: who comes first is served first, and none is refused.
+        self._plain = not goal and all(one == QueuePolicy() for one in policies)
+        self._plain = self._plain and not self._batching.priority_levels
         #: Whether requests may expire while they wait.
         self.bounded = bool(goal) or any(
             one.default_timeout_microseconds or one.allow_timeout_override for one in policies
@@ -112,6 +115,11 @@ class Scheduler:
 
         ``timeout_us`` is the request's own bound on waiting, where the policy allows one.
         """
+        self._sequence += 1
+        request.sequence = self._sequence
+        if self._plain:
+            self._queue.append(request)
+            return
         policy = self._batching.policy(request.priority)
         limit = policy.max_queue_size
         if limit and self._queue.waiting(request.priority) >= limit:
@@ -133,8 +141,6 @@ class Scheduler:
                     f" {self._settings.latency_goal_ms:g} ms: {len(self._queue)} requests wait",
                     retry_after_s=late_ns / 1e9,
                 )
-        self._sequence += 1
-        request.sequence = self._sequence
         self._queue.push(request)
 
     def _finish_ns(self, request: Request, now_ns: int) -> float:

@@ -20,8 +20,10 @@ __all__ = ["WarmedUp", "handoff_ns", "warm_up"]
 _LARGEST = 32
 #: A model is worth all sizes, not only powers of two, where running them once takes no longer.
 _ALL_SIZES_NS = 300_000_000
-#: Two larger sizes in a row that gain less than this share per row end the search.
-_GAIN = 0.97
+#: A size is worth it where a row takes at most this share of what it takes in a smaller batch;
+#: less where it needs a session, and so memory, of its own. Two in a row that are not end the
+#: search.
+_GAIN, _GAIN_OF_SESSION = 0.97, 0.93
 _PATIENCE = 2
 _HANDOFFS = 50
 
@@ -44,11 +46,12 @@ def warm_up(runner: Runner, largest: int | None, *, any_batch: bool) -> WarmedUp
     times.observe(1, runner.time(1))
     limit = _LARGEST if largest is None else max(1, largest)
     best, tried, poor = 1, [1], 0
+    gain = _GAIN if any_batch else _GAIN_OF_SESSION
     for size in _doubling(limit):
         runner.prepare(size)
         times.observe(size, runner.time(size))
         tried.append(size)
-        if times.expect(size) / size < _GAIN * times.expect(best) / best:
+        if times.expect(size) / size < gain * times.expect(best) / best:
             best, poor = size, 0
             continue
         poor += 1

@@ -2,7 +2,8 @@
 
 A client sends the same header again and again while only the bytes behind it change. So what was
 understood of a header is kept with the model, and the next request with the same bytes costs one
-look-up.
+look-up. A body that is all JSON is cut at the array of its one input: what is before and behind it
+is as constant, and only the array is decoded.
 
 Source: Open Inference Protocol (KServe V2), "Inference"; Triton's extensions for binary tensors,
 classification and scheduling policies.
@@ -10,7 +11,7 @@ classification and scheduling policies.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -28,6 +29,8 @@ _KEPT = 512
 _LONGEST_KEPT = 4096
 #: More than any body holds, and few enough for their bytes to be counted in 64 bits.
 _MOST_ELEMENTS = 2**48
+
+_DATA = b'"data":'
 
 _EMPTY: dict[str, Any] = {}
 #: Values that have no highest one.
@@ -80,6 +83,16 @@ class Slot(msgspec.Struct, frozen=True):
     end: int
 
 
+class _Template(NamedTuple):
+    """What was understood of a JSON body, for others that differ in the array alone."""
+
+    call: InferCall
+    behind: bytes
+    datatype: str
+    shape: tuple[int, ...]
+    name: str
+
+
 class InferCall:
     """What was understood of one header. ``head`` is the start of the last answer, to be reused."""
 
@@ -92,6 +105,8 @@ class InferCall:
         "inline",
         "keepable",
         "key",
+        "one_json",
+        "plain",
         "priority",
         "rows",
         "slots",
@@ -110,7 +125,11 @@ class InferCall:
         #: Arrays that were in the JSON itself, by their place in the signature.
         self.inline: dict[int, np.ndarray] = {}
         self.keepable = False
-        self.head: tuple[bytes, ...] = ()
+        #: Whether the answer is tensors of a fixed size behind a head that may be kept.
+        self.plain = False
+        #: Whether it is one tensor in JSON.
+        self.one_json = False
+        self.head = b""
         self.head_shapes: tuple[tuple[int, ...], ...] = ()
 
 
@@ -121,10 +140,12 @@ class HeaderReader:
         self._model = model
         self._decoder = msgspec.json.Decoder(InferHeader)
         self._kept: dict[bytes, InferCall] = {}
+        self._templates: dict[bytes, _Template] = {}
         signature = model.signature
         self._inputs = {spec.name: at for at, spec in enumerate(signature.inputs)}
         self._outputs = {spec.name: at for at, spec in enumerate(signature.outputs)}
         self._datatypes = tuple(datatype_of(spec.dtype) for spec in signature.inputs)
+        self._fixed = tuple(datatype_of(spec.dtype) != "BYTES" for spec in signature.outputs)
 
     def read(
         self, body: bytes | bytearray, header_bytes: int | None
@@ -134,8 +155,7 @@ class HeaderReader:
         ``header_bytes`` is the length of the JSON at the start of the body; None when all is JSON.
         """
         if header_bytes is None:
-            call = self._understand(bytes(body), 0)
-            return call, self._arrays(call, body, 0)
+            return self._read_json(bytes(body))
         if not 0 <= header_bytes <= len(body):
             raise InvalidRequestError(
                 f"Expected Inference-Header-Content-Length within the body of {len(body)} bytes,"
@@ -146,12 +166,42 @@ class HeaderReader:
         behind = len(body) - header_bytes
         if kept is not None and kept.body_bytes == behind:
             return kept, self._arrays(kept, body, header_bytes)
-        call = self._understand(header, behind)
+        call, _ = self._understand(header, behind)
         if call.keepable:
             if len(self._kept) >= _KEPT:
                 self._kept.clear()
             self._kept[header] = call
         return call, self._arrays(call, body, header_bytes)
+
+    def _read_json(self, body: bytes) -> tuple[InferCall, tuple[np.ndarray, ...]]:
+        begin = body.find(b"[", body.find(_DATA) + len(_DATA))
+        template = self._templates.get(body[:begin])
+        if template is not None and body.endswith(template.behind):
+            data = memoryview(body)[begin : len(body) - len(template.behind)]
+            try:
+                array = array_from_json(data, *template[2:])
+            except InvalidRequestError:
+                pass  # it differs in more than the array, or the array is wrong: see which below
+            else:
+                return template.call, (array,)
+        call, header = self._understand(body, 0)
+        arrays = self._arrays(call, body, 0)
+        if len(self._inputs) == 1 and not call.id and begin <= _LONGEST_KEPT:
+            self._keep_template(body, begin, header.inputs[0], call)
+        return call, arrays
+
+    def _keep_template(self, body: bytes, begin: int, tensor: InputTensor, call: InferCall) -> None:
+        """Remember a body by what precedes its array, if that is where it was looked for."""
+        data = bytes(tensor.data) if isinstance(tensor.data, msgspec.Raw) else b""
+        behind = body[begin + len(data) :]
+        if not data or not body.startswith(data, begin) or len(behind) > _LONGEST_KEPT:
+            return
+        call.inline = {}
+        if len(self._templates) >= _KEPT:
+            self._templates.clear()
+        self._templates[body[:begin]] = _Template(
+            call, behind, tensor.datatype, tensor.shape, tensor.name
+        )
 
     @staticmethod
     def _arrays(call: InferCall, body: bytes | bytearray, offset: int) -> tuple[np.ndarray, ...]:
@@ -166,7 +216,7 @@ class HeaderReader:
             arrays[slot.at] = array_from_bytes(view, slot.datatype, slot.shape, slot.name)
         return tuple(arrays[at] for at in range(len(arrays)))
 
-    def _understand(self, text: bytes, behind: int) -> InferCall:
+    def _understand(self, text: bytes, behind: int) -> tuple[InferCall, InferHeader]:
         header = self._parse(text) if text else self._raw(behind)
         call = InferCall()
         call.id = header.id
@@ -197,8 +247,13 @@ class HeaderReader:
         call.slots, call.body_bytes = tuple(slots), behind
         self._read_parameters(header, call)
         call.asked = self._asked(header)
+        call.plain = all(
+            one.binary and not one.classes and self._fixed[one.at] for one in call.asked
+        )
+        only = call.asked[0] if len(call.asked) == 1 else None
+        call.one_json = only is not None and not (only.binary or only.classes)
         call.keepable = not call.inline and not call.id and len(text) <= _LONGEST_KEPT
-        return call
+        return call, header
 
     def _raw(self, size: int) -> InferHeader:
         """Return what a body of so many bytes asks that has no JSON: it is the only input.

@@ -24,6 +24,7 @@ __all__ = ["ResponseWriter"]
 _LARGE_BYTES = 16_384
 
 _JSON_HEADERS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+_JSON_END = b"}]}"
 _SIZE = b',"parameters":{"binary_data_size":%d}}'
 
 Parts = list[bytes | memoryview]
@@ -44,24 +45,21 @@ class ResponseWriter:
 
         Raises InvalidRequestError where a value cannot be told the way it is asked for.
         """
-        asked = call.asked
-        for one in asked:
-            if not one.binary or one.classes:
-                return self._written_anew(call, result, start)
-        first = 1 if self._batched else 0
-        shapes = tuple(result.outputs[one.at].shape[first:] for one in asked)
-        if not call.head or shapes != call.head_shapes:
-            if any(self._datatypes[one.at] == "BYTES" for one in asked):
-                return self._written_anew(call, result, start)
-            call.head = (self._binary_head(call, result),)
-            call.head_shapes = shapes
-        parts: Parts = [call.head[0]]
-        large = False
-        for one in asked:
-            data = self._rows_of(result, one.at, start, call.rows)
-            large = large or len(data) > _LARGE_BYTES
-            parts.append(data)
-        return parts if large else [b"".join(parts)]
+        if not (call.plain or call.one_json):
+            return self._written_anew(call, result, start)
+        if call.head_shapes is not result.shapes:
+            if call.head_shapes != result.shapes or not call.head:
+                head = self._binary_head if call.plain else self._json_head
+                call.head = head(call, result)
+            call.head_shapes = result.shapes
+        if call.one_json:
+            return [self._with_json(call, result, start)]
+        if len(call.asked) == 1:
+            data = self._rows_of(result, call.asked[0].at, start, call.rows)
+            return [call.head, data] if len(data) > _LARGE_BYTES else [b"".join((call.head, data))]
+        parts: Parts = [call.head]
+        parts += [self._rows_of(result, one.at, start, call.rows) for one in call.asked]
+        return parts if max(map(len, parts)) > _LARGE_BYTES else [b"".join(parts)]
 
     def _rows_of(self, result: BatchResult, at: int, start: int, rows: int) -> bytes | memoryview:
         """Return the bytes of a request's rows; a view where they are many."""
@@ -84,6 +82,23 @@ class ResponseWriter:
             outputs.append(self._described(one, shape) + _SIZE % size)
         text = self._opening(call) + b"[" + b",".join(outputs) + b"]}"
         return _binary_headers(len(text), total) + text
+
+    def _json_head(self, call: InferCall, result: BatchResult) -> bytes:
+        """Return what precedes the values of the one output, but for the lines of HTTP."""
+        one = call.asked[0]
+        shape = result.outputs[one.at].shape
+        if self._batched:
+            shape = (call.rows, *shape[1:])
+        return self._opening(call) + b"[" + self._described(one, shape) + b',"data":'
+
+    def _with_json(self, call: InferCall, result: BatchResult, start: int) -> bytes:
+        one = call.asked[0]
+        array = result.outputs[one.at]
+        if self._batched:
+            array = array[start : start + call.rows]
+        data = json_from_array(array, one.name)
+        size = len(call.head) + len(data) + len(_JSON_END)
+        return b"".join((_JSON_HEADERS % size, call.head, data, _JSON_END))
 
     def _written_anew(self, call: InferCall, result: BatchResult, start: int) -> Parts:
         """Write an answer that has JSON values, classes or elements of any length."""

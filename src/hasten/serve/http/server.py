@@ -21,7 +21,7 @@ from hasten.serve.http.routes import Routes
 from hasten.serve.repository.loader import Loader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from hasten.serve.engine.cache import ResponseCache
     from hasten.serve.engine.model import ModelSource
@@ -32,6 +32,7 @@ __all__ = ["Limits", "Server"]
 #: How often slow clients are looked for.
 _SWEEP_S = 1.0
 _BACKLOG = 1024
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -65,36 +66,53 @@ class Server:
         self._shared = Shared(limits or Limits(), routes)
 
     async def run(self, started: Callable[[int], None]) -> None:
-        """Listen, load, tell the port once ready, and serve until a signal comes."""
+        """Serve until a signal comes; ``started`` is told the port once all models are ready."""
         # A float that its datatype cannot hold is the client's mistake, and not infinity.
         warnings.filterwarnings("error", "overflow encountered in cast", RuntimeWarning)
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        for one in (signal.SIGINT, signal.SIGTERM):
+        for one in _SIGNALS:
             loop.add_signal_handler(one, stop.set)
+        async with self._listening() as port:
+            loading, stopping = loop.create_task(self._load()), loop.create_task(stop.wait())
+            await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if loading.done():
+                loading.result()
+                started(port)
+            await stopping
+            loading.cancel()
+            for one in _SIGNALS:  # whoever asks twice does not want to wait
+                loop.remove_signal_handler(one)
+                signal.signal(one, signal.SIG_DFL)
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[int]:
+        """Listen and load, then serve while inside; gives the port."""
+        async with self._listening() as port:
+            await self._load()
+            yield port
+
+    async def _load(self) -> None:
+        await self._loader.load_all()
+        gc.collect()
+        gc.freeze()  # what was loaded stays: no collection need look at it again
+
+    @contextlib.asynccontextmanager
+    async def _listening(self) -> AsyncIterator[int]:
+        """Answer while inside, and what was asked by then; gives the port."""
+        loop = asyncio.get_running_loop()
         listening = self._listen()
-        loading = loop.create_task(self._loader.load_all())
-        stopping = loop.create_task(stop.wait())
         server = await loop.create_server(
             partial(Connection, self._shared), sock=listening, backlog=_BACKLOG
         )
         sweep = loop.create_task(self._sweep())
         try:
-            await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if loading.done():
-                loading.result()
-                gc.collect()
-                gc.freeze()  # what was loaded stays: no collection need look at it again
-                started(listening.getsockname()[1])
-                await stop.wait()
+            yield listening.getsockname()[1]
         finally:
-            for one in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(one)
-                signal.signal(one, signal.SIG_DFL)  # whoever asks twice does not want to wait
             server.close()
-            for task in (sweep, stopping, loading):
-                task.cancel()
-            await asyncio.gather(sweep, stopping, loading, return_exceptions=True)
+            sweep.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sweep
             await self.engine.close()
             await self._hang_up()
 

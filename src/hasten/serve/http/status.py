@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import version
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
+from hasten.measure.memory import resident_memory_bytes
 from hasten.serve.http.metrics import ServerFigures, render_metrics, statistics_document
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Status:
             version=version("hasten"),
             uptime_ns=monotonic_ns() - self._begin_ns,
             open_connections=open_connections,
-            resident_bytes=_resident_bytes(),
+            resident_bytes=resident_memory_bytes(),
             cache_bytes=cache.statistics.used_bytes if cache else 0,
             cache_budget_bytes=cache.capacity_bytes if cache else 0,
         )
@@ -50,12 +50,3 @@ class Status:
             model.statistics.pending = model.waiting
             found[model.name, model.version] = model.statistics
         return found
-
-
-def _resident_bytes() -> int:
-    """Return what of this process is in memory; 0 where the system does not tell."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0

@@ -67,7 +67,7 @@ class Page {
   }
 }
 class Watch {
-  constructor() { this.page = new Page(); this.since = null; }
+  constructor() { this.page = new Page(); this.heard = new Date(); }
   async ask() {
     const began = performance.now();
     try {
@@ -83,20 +83,19 @@ class Watch {
     setTimeout(() => this.ask(), Math.max(PERIOD_MS - (performance.now() - began), PERIOD_MS / 4));
   }
   calm() {
-    this.since = null;
+    this.heard = new Date();
     document.title = "Hasten";
     document.body.classList.remove("stale");
     document.getElementById("alarm").hidden = true;
   }
   raise(error) {
-    this.since ??= new Date();
     const reason = error.name === "TimeoutError" ? `no answer within ${PATIENCE_MS / 1000} s` : error instanceof TypeError ? "no connection" : error.message;
     document.title = "Not answering \u2013 Hasten";
     document.body.classList.add("stale");
     document.getElementById("alarm").hidden = false;
     const shown = this.page.views.size ? " What is shown is from before." : "";
     say(document.getElementById("headline"), "The server does not answer");
-    say(document.getElementById("alarm"), `It has not answered since ${this.since.toLocaleTimeString("en-GB")}: ${reason}.${shown} This page asks again every second.`);
+    say(document.getElementById("alarm"), `It has not answered since ${this.heard.toLocaleTimeString("en-GB")}: ${reason}.${shown} This page asks again every second.`);
   }
 }
 new Watch().ask();
