@@ -13,6 +13,7 @@ _HERE = Path(__file__).parent
 _ALL = (
     *("calibrators", "overhead", "agreement", "compare"),
     *("demo", "race", "litert", "litert_gpu", "load"),
+    "batcher_simulation",
 )
 
 

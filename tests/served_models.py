@@ -12,12 +12,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hasten.bundle import PlanRecord, write_bundle
-from hasten.graph import Model, model_from_proto
+from hasten.graph import model_from_proto
 from hasten.runtimes import get_runtime
 from manifests import evidence
 from onnx_models import model, value
 
-__all__ = ["entry", "identity", "put_null", "put_onnx", "scaled", "sums", "two_sizes"]
+__all__ = ["entry", "identity", "put_bundle", "put_null", "put_onnx", "scaled", "sums", "two_sizes"]
 
 _TYPES = {
     "BOOL": TensorProto.BOOL,
@@ -83,17 +83,29 @@ def entry(folder: Path, proto: onnx.ModelProto, config: str = "", *, version: in
 
 def put_null(folder: Path, *, instances: int = 1, serving: Any = None, **behaviour: object) -> Path:
     """Write a bundle x[n,4] to zeros y[n,3] that takes as long, and fails, as is named."""
-    net = null_proto(folder.name, **behaviour)
+    proto = null_proto(**behaviour)
+    return put_bundle(folder, proto, "null", instances=instances, serving=serving)
+
+
+def put_bundle(
+    folder: Path,
+    proto: onnx.ModelProto,
+    runtime: str = "onnxruntime",
+    *,
+    instances: int = 1,
+    serving: Any = None,
+) -> Path:
+    """Write a bundle of a model as it is, to be served with these settings."""
     scratch = folder.parent / f".{folder.name}"
     scratch.mkdir(parents=True)
     execution = {"threads": 1, "instances": instances, "batch": 1}
     write_bundle(
         folder,
         name=folder.name,
-        lowered=get_runtime("null").lower(net, scratch),
+        lowered=get_runtime(runtime).lower(model_from_proto(proto, folder.name), scratch),
         plan=PlanRecord(
             steps=(),
-            runtime="null",
+            runtime=runtime,
             execution=execution | {"hint": "default", "device": "cpu"},
             serving=json.loads(json.dumps(serving or {})),
         ),
@@ -104,7 +116,7 @@ def put_null(folder: Path, *, instances: int = 1, serving: Any = None, **behavio
     return folder
 
 
-def null_proto(name: str, **behaviour: object) -> Model:
+def null_proto(**behaviour: object) -> onnx.ModelProto:
     """x[n,4] to zeros y[n,3] in the null runtime."""
     proto = model(
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
@@ -113,4 +125,4 @@ def null_proto(name: str, **behaviour: object) -> Model:
         [numpy_helper.from_array(np.ones((4, 3), np.float32), "w")],
     )
     helper.set_model_props(proto, {f"hasten.null.{k}": str(v) for k, v in behaviour.items()})
-    return model_from_proto(proto, name)
+    return proto

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from hasten.errors import UnknownModelError
+from hasten.errors import OverloadedError, UnknownModelError
 from hasten.serve.engine.model import ModelSource, ServedModel, open_model
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Engine:
     def __init__(self, cache: ResponseCache[Request] | None = None) -> None:
         self.cache = cache
         self._models: dict[str, dict[int, ServedModel]] = {}
+        self._closing = False
         #: Called whenever ``find`` may answer otherwise than before.
         self.on_change: Callable[[], None] = _nothing
 
@@ -44,8 +45,13 @@ class Engine:
         return name in self._models
 
     def find(self, name: str, version: str = "") -> ServedModel:
-        """Return a version of a model, the latest if none is named; raises UnknownModelError."""
+        """Return a version of a model, the latest if none is named.
+
+        Raises UnknownModelError, or OverloadedError once ``close`` was called.
+        """
         versions = self._models.get(name)
+        if self._closing:
+            raise OverloadedError("The server is shutting down", retry_after_s=1.0)
         if not versions:
             raise UnknownModelError(f"Request for unknown model: '{name}' is not found")
         if not version:
@@ -91,6 +97,8 @@ class Engine:
             await model.close()
 
     async def close(self) -> None:
-        """Unload all."""
+        """Unload all; from now on whoever looks for a model is told to try again."""
+        self._closing = True
+        self.on_change()
         for name in list(self._models):
             await self.unload(name)

@@ -14,7 +14,8 @@ from queue import SimpleQueue
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING
 
-from hasten.errors import ExpiredError, HastenError, OverloadedError, RuntimeFailureError, one_line
+from hasten.errors import HastenError, OverloadedError, RuntimeFailureError
+from hasten.runtimes.vendor import reported
 from hasten.serve.engine.request import NEVER_NS, Batch, Request
 from hasten.serve.engine.statistics import LATENCY_EDGES_NS, FailureReason
 
@@ -30,6 +31,7 @@ __all__ = ["Lane"]
 
 #: How often requests that may expire are looked at while no executor is free.
 _EXPIRY_S = 0.01
+_RUNNING = reported("the batch could not be run")
 
 
 class Lane:
@@ -97,6 +99,8 @@ class Lane:
                 return
             self._scheduler.cancel(request)
         self._statistics.failed("CANCELED", perf_counter_ns() - request.arrival_ns)
+        if self._closing:
+            self._settle()
 
     def _dispatch(self) -> None:
         """Give what waits to executors that are free."""
@@ -168,17 +172,20 @@ class Lane:
                     request.reply(request, error, 0)
             return
         statistics.executed(batch.size, batch.rows, batch.input_ns, batch.run_ns, batch.output_ns)
-        count, arrived = len(batch.requests), 0
+        count, arrived, unheard, unheard_ns = len(batch.requests), 0, 0, 0
         latencies = statistics.latency_counts
         for request in batch.requests:
             arrival = request.arrival_ns
             arrived += arrival
-            latencies[bisect_left(LATENCY_EDGES_NS, now - arrival)] += 1
             if not request.cancelled:
+                latencies[bisect_left(LATENCY_EDGES_NS, now - arrival)] += 1
                 request.reply(request, result, start)
+            else:
+                unheard += 1
+                unheard_ns += now - arrival
             start += request.rows
-        statistics.success_requests += count
-        statistics.success_ns += now * count - arrived
+        statistics.success_requests += count - unheard
+        statistics.success_ns += now * count - arrived - unheard_ns
         statistics.last_inference_ms = time_ns() // 1_000_000
         statistics.queue_ns += begin * count - arrived
         statistics.compute_input_ns += batch.input_ns * count
@@ -198,7 +205,8 @@ class Lane:
             self._arm(scheduler.wake_ns)
         elif scheduler.bounded and scheduler.waiting:
             self._arm(perf_counter_ns() + int(_EXPIRY_S * 1e9))
-        if self._closing and not self._in_flight and not self._closed.done():
+        left = self._in_flight or scheduler.waiting
+        if self._closing and not left and not self._closed.done():
             self._closed.set_result(None)
 
     def _refuse(
@@ -225,18 +233,12 @@ class Lane:
         self._dispatch()
 
     async def close(self) -> None:
-        """Refuse what waits, let what runs end, and free the sessions."""
+        """Take no more, let what waits and what runs end, and free the sessions."""
         self._closing = True
-        with self._lock:
-            left = self._scheduler.drain()
-        now = perf_counter_ns()
-        gone = ExpiredError("The model was unloaded before the request was run")
-        for request in left:
-            self._refuse(request, gone, "OTHER", now)
-        if self._timer is not None:
-            self._timer.cancel()
         self._settle()
         await self._closed
+        if self._timer is not None:
+            self._timer.cancel()
         for executor in self._executors:
             executor.inbox.put(None)
         await self._loop.run_in_executor(None, self._free)
@@ -269,9 +271,8 @@ class _Executor(threading.Thread):
 def _run(runner: Runner, batch: Batch) -> None:
     """Run a batch; whatever goes wrong is the answer of its requests, and the executor lives on."""
     try:
-        runner.run(batch)
+        with _RUNNING:
+            runner.run(batch)
     except HastenError as error:
         batch.error = error
-    except (ValueError, TypeError, MemoryError) as error:
-        batch.error = RuntimeFailureError(f"the batch could not be run: {one_line(error)}")
     batch.end_ns = perf_counter_ns()

@@ -12,6 +12,7 @@ from hasten.graph import Signature
 from hasten.runtimes import Execution, Lowered, get_runtime
 from hasten.serve.engine.answers import Answers
 from hasten.serve.engine.lane import Lane
+from hasten.serve.engine.padding import Entry, Padding, require_lengths
 from hasten.serve.engine.runner import Runner
 from hasten.serve.engine.scheduler import Scheduler
 from hasten.serve.engine.settings import ServingSettings
@@ -20,7 +21,9 @@ from hasten.serve.engine.warm_up import WarmedUp, handoff_ns, warm_up
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
 
     from hasten.serve.engine.cache import ResponseCache
     from hasten.serve.engine.request import Request
@@ -77,10 +80,14 @@ def open_model(source: ModelSource) -> OpenedModel:
             where=f"model {source.name}",
         )
     batched = free and largest != 0
+    buckets = settings.length_buckets
+    if buckets is not None:
+        require_lengths(buckets, signature, source.name)
+    length = buckets.lengths[-1] if buckets is not None else 1
     runtime = get_runtime(source.runtime)
     execution = _execution(source)
     runners = [
-        Runner(runtime, source.lowered, execution, batched=batched)
+        Runner(runtime, source.lowered, execution, batched=batched, length=length)
         for _ in range(execution.instances)
     ]
     warmed = warm_up(runners[0], largest if batched else 0, any_batch=runtime.any_batch)
@@ -150,13 +157,9 @@ class ServedModel:
             preserve_ordering=source.settings.batching.preserve_ordering,
         )
 
-        #: Queue a request, or answer it from the cache; the second argument is its own timeout in
-        #: microseconds, 0 for none. Raises OverloadedError where it is refused at once.
-        self.submit: Callable[[Request, int], None] = self._lane.submit
-        #: Drop a request whose answer nobody waits for any more.
-        self.cancel: Callable[[Request], None] = self._lane.cancel
+        entry: Entry = self._lane
         if cache is not None and source.settings.response_cache:
-            answers = Answers(
+            entry = Answers(
                 source,
                 cache,
                 self._lane,
@@ -164,7 +167,14 @@ class ServedModel:
                 batched=opened.batched,
                 compute_ns=lambda rows: self.scheduler.times.expect(self.scheduler.size_of(rows)),
             )
-            self.submit, self.cancel = answers.submit, answers.cancel
+        self._padding: Padding | None = None
+        if source.settings.length_buckets is not None and opened.batched:
+            entry = self._padding = Padding(source.settings.length_buckets, self.signature, entry)
+        #: Queue a request, or answer it from the cache; the second argument is its own timeout in
+        #: microseconds, 0 for none. Raises a RequestError where it is refused at once.
+        self.submit: Callable[[Request, int], None] = entry.submit
+        #: Drop a request whose answer nobody waits for any more.
+        self.cancel: Callable[[Request], None] = entry.cancel
 
     @property
     def waiting(self) -> int:
@@ -201,6 +211,10 @@ class ServedModel:
             )
         return rows
 
+    def implied(self, shapes: Mapping[int, tuple[int, ...]]) -> dict[int, np.ndarray]:
+        """Return inputs that a request may leave out, and this one has, by their place."""
+        return {} if self._padding is None else self._padding.implied(shapes)
+
     def priority_of(self, wished: int) -> int:
         """Return the priority of a request that asks for this one; 0 asks for none."""
         batching = self.settings.batching
@@ -213,5 +227,5 @@ class ServedModel:
         return wished or batching.default_priority_level
 
     async def close(self) -> None:
-        """Refuse what waits, let what runs end, and free the sessions."""
+        """Take no more, let what waits and what runs end, and free the sessions."""
         await self._lane.close()

@@ -77,7 +77,7 @@ class RequestQueue:
 
     def rows_of(self, key: object) -> int:
         """Count the rows that wait with this key."""
-        if len(self._lines) == 1:
+        if len(self._lines) == 1 and key in self._lines:
             return self.rows
         return sum(one.rows for one in self._lines.get(key, ()) if not one.cancelled)
 

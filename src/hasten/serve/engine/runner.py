@@ -26,13 +26,20 @@ _LARGE_BYTES = 65_536
 class Runner:
     """What one executor runs with: a session, or one for each batch size where that is cheaper.
 
-    With ``batched`` the first axis is the batch, and requests are joined along it. One thread at a
-    time may call it.
+    With ``batched`` the first axis is the batch, and requests are joined along it. Other free
+    dimensions are warmed up at ``length``. One thread at a time may call it.
     """
 
     def __init__(
-        self, runtime: Runtime, lowered: Lowered, execution: Execution, *, batched: bool
+        self,
+        runtime: Runtime,
+        lowered: Lowered,
+        execution: Execution,
+        *,
+        batched: bool,
+        length: int = 1,
     ) -> None:
+        self._length = length
         self._runtime = runtime
         self._lowered = lowered
         self._execution = execution
@@ -139,7 +146,7 @@ class Runner:
     def _zeros(self, size: int) -> Arrays:
         shapes = {
             spec.name: [
-                (size if at == 0 else 1) if dim is None else dim
+                (size if at == 0 else self._length) if dim is None else dim
                 for at, dim in enumerate(spec.shape)
             ]
             for spec in self._lowered.signature.inputs

@@ -60,6 +60,8 @@ class Shared:
         self.limits = limits
         self.handle = handle
         self.connections: set[Connection] = set()
+        #: Set when the last of them is lost.
+        self.left = asyncio.Event()
         self.heads: dict[bytes, _Head] = {}
         # Filled and read within one call each: the loop reads one socket at a time.
         self.buffer = memoryview(bytearray(limits.buffer_bytes))
@@ -122,6 +124,8 @@ class Connection(asyncio.BufferedProtocol):
         """Cancel what the client will not see."""
         del error
         self._shared.connections.discard(self)
+        if not self._shared.connections:
+            self._shared.left.set()
         self._closing = self._deaf = True
         for exchange in self._pending:
             if exchange.waits is not None:

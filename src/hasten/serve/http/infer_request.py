@@ -186,7 +186,7 @@ class HeaderReader:
                 return template.call, (array,)
         call, header = self._understand(body, 0)
         arrays = self._arrays(call, body, 0)
-        if len(header.inputs) == 1 and not call.id and begin <= _LONGEST_KEPT:
+        if len(self._inputs) == 1 and not call.id and begin <= _LONGEST_KEPT:
             self._keep_template(body, begin, header.inputs[0], call)
         return call, arrays
 
@@ -232,6 +232,8 @@ class HeaderReader:
             end = begin + self._binary_size(tensor, size)
             slots.append(Slot(at, tensor.name, tensor.datatype, tensor.shape, begin, end))
             begin = end
+        for at, array in self._model.implied(shapes).items():
+            call.inline[at], shapes[at] = array, array.shape
         self._require_all(shapes)
         if begin != behind:
             raise InvalidRequestError(

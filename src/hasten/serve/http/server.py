@@ -32,6 +32,7 @@ __all__ = ["Limits", "Server"]
 #: How often slow clients are looked for.
 _SWEEP_S = 1.0
 _BACKLOG = 1024
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,35 @@ class Server:
         warnings.filterwarnings("error", "overflow encountered in cast", RuntimeWarning)
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        for one in (signal.SIGINT, signal.SIGTERM):
+        for one in _SIGNALS:
             loop.add_signal_handler(one, stop.set)
-        async with self.serving() as port:
-            started(port)
-            await stop.wait()
+        async with self._listening() as port:
+            loading, stopping = loop.create_task(self._load()), loop.create_task(stop.wait())
+            await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if loading.done():
+                loading.result()
+                started(port)
+            await stopping
+            loading.cancel()
+            for one in _SIGNALS:  # whoever asks twice does not want to wait
+                loop.remove_signal_handler(one)
+                signal.signal(one, signal.SIG_DFL)
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[int]:
         """Listen and load, then serve while inside; gives the port."""
+        async with self._listening() as port:
+            await self._load()
+            yield port
+
+    async def _load(self) -> None:
+        await self._loader.load_all()
+        gc.collect()
+        gc.freeze()  # what was loaded stays: no collection need look at it again
+
+    @contextlib.asynccontextmanager
+    async def _listening(self) -> AsyncIterator[int]:
+        """Answer while inside, and what was asked by then; gives the port."""
         loop = asyncio.get_running_loop()
         listening = self._listen()
         server = await loop.create_server(
@@ -86,9 +107,6 @@ class Server:
         )
         sweep = loop.create_task(self._sweep())
         try:
-            await self._loader.load_all()
-            gc.collect()
-            gc.freeze()  # what was loaded stays: no collection need look at it again
             yield listening.getsockname()[1]
         finally:
             server.close()
@@ -96,8 +114,18 @@ class Server:
             with contextlib.suppress(asyncio.CancelledError):
                 await sweep
             await self.engine.close()
-            for connection in list(self._shared.connections):
-                connection.close()
+            await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        """Close all connections, and wait until what was written is sent."""
+        shared = self._shared
+        shared.left.clear()
+        for connection in list(shared.connections):
+            connection.close()
+        if shared.connections:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(shared.limits.transfer_s):
+                    await shared.left.wait()
 
     def _listen(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET

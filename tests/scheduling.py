@@ -1,0 +1,69 @@
+"""Requests for a scheduler that no clock and no runtime drives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from hasten.errors import HastenError
+from hasten.serve.engine.batch_times import BatchTimes
+from hasten.serve.engine.request import Batch, BatchResult, Request
+from hasten.serve.engine.scheduler import Scheduler
+from hasten.serve.engine.settings import ServingSettings
+
+__all__ = ["MS", "finish", "made", "scheduler", "settings_of", "times_of"]
+
+#: A millisecond in nanoseconds.
+MS = 1_000_000
+
+
+def _unheard(request: Request, result: BatchResult | HastenError, start: int) -> None:
+    raise AssertionError("a scheduler answers nobody")
+
+
+def made(
+    arrival_ns: int = 0, *, rows: int = 1, key: object = (), priority: int = 0, deadline: int = 0
+) -> Request:
+    """A request of so many rows."""
+    request = Request((np.zeros((rows, 1)),), rows, key, _unheard, arrival_ns)
+    request.priority = priority
+    if deadline:
+        request.deadline_ns = deadline
+    return request
+
+
+def settings_of(batching: Mapping[str, Any] | None = None, **more: Any) -> ServingSettings:
+    """Settings from their JSON form."""
+    document = {"dynamic_batching": dict(batching or {}), **more}
+    return msgspec.convert(document, ServingSettings, str_keys=True)
+
+
+def times_of(fixed_ns: float, row_ns: float, sizes: tuple[int, ...]) -> BatchTimes:
+    """Times of batches that grow by so much a row."""
+    times = BatchTimes()
+    for size in sizes:
+        times.observe(size, fixed_ns + size * row_ns)
+    return times
+
+
+def scheduler(
+    batching: Mapping[str, Any] | None = None,
+    *,
+    sizes: tuple[int, ...] = (1, 2, 4, 8),
+    fixed_ns: float = MS,
+    row_ns: float = 0.0,
+    executors: int = 1,
+    **more: Any,
+) -> Scheduler:
+    """A scheduler that knows how long batches take: no time a row, unless it is told."""
+    times = times_of(fixed_ns, row_ns, sizes)
+    return Scheduler(settings_of(batching, **more), sizes, executors=executors, times=times)
+
+
+def finish(one: Scheduler, batch: Batch, end_ns: int) -> None:
+    """Tell that a batch was run."""
+    batch.end_ns = end_ns
+    one.finished(batch)
