@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import socket
@@ -339,6 +340,17 @@ def test_many_connections_that_come_and_go_leave_nothing_behind(server: Served) 
     assert resident_bytes(server) - memory < 4_000_000
     with server.connect() as client:
         good(client)
+
+
+def test_a_body_that_is_promised_and_not_sent_takes_no_memory(server: Served) -> None:
+    promise = post(f"Content-Length: {int(BODY_MB * 1e6)}", body=b"{")
+    before = resident_bytes(server)
+    with contextlib.ExitStack() as opened:
+        for _ in range(300):
+            opened.enter_context(server.connect()).send(promise)
+        server.get("/v2/health/live")
+        assert open_connections(server) > 300
+        assert resident_bytes(server) - before < 60_000_000
 
 
 def drop_many(server: Served) -> None:

@@ -19,6 +19,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import httptools
+import numpy as np
 
 from hasten.serve.http.exchange import Exchange, HttpError
 
@@ -101,7 +102,7 @@ class Connection(asyncio.BufferedProtocol):
         self._pending: deque[Exchange] = deque()
         self._exchange = Exchange(self, b"", b"")
         self._receiving = False
-        self._body: bytearray | None = None
+        self._body: memoryview | None = None
         self._chunks: list[bytes] = []
         self._body_bytes = self._filled = self._head_bytes = 0
         self._length = -1
@@ -138,7 +139,7 @@ class Connection(asyncio.BufferedProtocol):
         """Return where the kernel is to write."""
         del sizehint
         if self._body is not None:
-            return memoryview(self._body)[self._filled :]
+            return self._body[self._filled :]
         return self._shared.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -175,7 +176,7 @@ class Connection(asyncio.BufferedProtocol):
             stop = end + head.body_bytes
             if stop > len(data):
                 self._exchange, self._receiving, self.since = exchange, True, monotonic()
-                self._body = exchange.body = bytearray(head.body_bytes)
+                self._body = exchange.body = _room(head.body_bytes)
                 self._filled = len(data) - end
                 self._body[: self._filled] = data[end:]
                 return b""
@@ -279,7 +280,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._expects and version == "1.1":
             self._continue()
         if length > _LARGE_BYTES:
-            exchange.body = bytearray(length)
+            exchange.body = _room(length)
 
     def on_body(self, data: bytes) -> None:
         """Keep a piece of the body."""
@@ -290,7 +291,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._body_bytes > self._shared.limits.body_bytes:
             limit = self._shared.limits.body_bytes
             raise HttpError(413, f"Expected a body of at most {limit} bytes", closes=True)
-        if exchange.body and isinstance(exchange.body, bytearray):
+        if isinstance(exchange.body, memoryview):
             exchange.body[begin : self._body_bytes] = data
         else:
             self._chunks.append(data)
@@ -313,7 +314,7 @@ class Connection(asyncio.BufferedProtocol):
     def _receive_large(self) -> None:
         """Let the kernel write the rest of the body into its place."""
         body = self._exchange.body
-        if isinstance(body, bytearray):
+        if isinstance(body, memoryview):
             self._body, self._filled = body, self._body_bytes
             # The parser expects the body that it will not see.
             self._parser = httptools.HttpRequestParser(self)
@@ -468,6 +469,11 @@ class Connection(asyncio.BufferedProtocol):
         """Close once what was written is sent."""
         self._closing = self._deaf = True
         self._transport.close()
+
+
+def _room(size: int) -> memoryview:
+    """Return memory for a body; what no client fills takes none of the machine's."""
+    return np.empty(size, np.uint8).data
 
 
 def _content_length(connection: Connection, value: bytes) -> None:

@@ -84,7 +84,7 @@ class Exchange:
         self.connection = connection
         self.method = method
         self.url = url
-        self.body: bytes | bytearray = b""
+        self.body: bytes | memoryview = b""
         self.header_bytes: int | None = None
         self.encoding = b""
         self.keep_alive = True

@@ -148,7 +148,7 @@ class HeaderReader:
         self._fixed = tuple(datatype_of(spec.dtype) != "BYTES" for spec in signature.outputs)
 
     def read(
-        self, body: bytes | bytearray, header_bytes: int | None
+        self, body: bytes | memoryview, header_bytes: int | None
     ) -> tuple[InferCall, tuple[np.ndarray, ...]]:
         """Return what is asked and the inputs in the model's order; raises InvalidRequestError.
 
@@ -204,7 +204,7 @@ class HeaderReader:
         )
 
     @staticmethod
-    def _arrays(call: InferCall, body: bytes | bytearray, offset: int) -> tuple[np.ndarray, ...]:
+    def _arrays(call: InferCall, body: bytes | memoryview, offset: int) -> tuple[np.ndarray, ...]:
         if not call.inline and len(call.slots) == 1:
             slot = call.slots[0]
             view = memoryview(body)[offset + slot.begin : offset + slot.end]
