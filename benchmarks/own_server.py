@@ -17,9 +17,12 @@ import numpy as np
 
 from hasten.bundle import Bundle
 from hasten.demo.network import cache_folder
+from hasten.load_generator.generator import Generator
+from hasten.load_generator.payload import build_payload
+from hasten.load_generator.server import Server
 from inference_requests import Request
 
-__all__ = ["OwnServer", "demo_bundle", "image_request"]
+__all__ = ["OwnServer", "aim", "demo_bundle", "image_request"]
 
 _PROGRAM = str(Path(sys.executable).parent / "hasten")
 
@@ -89,3 +92,19 @@ def image_request(bundle: Path) -> Request:
     text = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     headers = {"Inference-Header-Content-Length": str(len(text))}
     return Request("/v2/models/lite0/infer", headers, text + pixels.tobytes())
+
+
+def aim(generator: Generator, url: str, model: str) -> int:
+    """Point a generator at a model, with one sample a request; returns the server's number."""
+    server = Server.at(url)
+    with tempfile.TemporaryDirectory() as folder:
+        requests = build_payload(
+            server,
+            server.model(model),
+            data=None,
+            tensors="binary",
+            samples_per_query=1,
+            seed=0,
+            scratch=Path(folder),
+        ).requests
+        return generator.aim(server.address, requests, timeout_s=10, most_connections=512)

@@ -1,6 +1,6 @@
 """Run every benchmark and keep its output beside it: calibrators.py -> calibrators.txt.
 
-Run: python benchmarks/run_all.py [NAME ...]. Takes about an hour; exits 1 if one misses.
+Run: python benchmarks/run_all.py [NAME ...]. Takes about two hours; exits 1 if one misses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ _HERE = Path(__file__).parent
 _ALL = (
     *("calibrators", "overhead", "agreement", "compare"),
     *("demo", "race", "litert", "litert_gpu", "load"),
-    "batcher_simulation",
+    *("batcher_simulation", "serving", "serving_demo", "serving_modes", "serving_overload"),
+    *("serving_cache", "zero_copy", "serving_soak"),
 )
 
 

@@ -12,18 +12,15 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from figures import Figure, report
 from hasten.load_generator.arrivals import Poisson
 from hasten.load_generator.generator import Generator
-from hasten.load_generator.payload import build_payload
 from hasten.load_generator.protocol import Open
 from hasten.load_generator.record import Record
-from hasten.load_generator.server import Server
-from own_server import OwnServer, demo_bundle
+from own_server import OwnServer, aim, demo_bundle
 
 _GOAL_MS = 25.0
 _RATES = (0.5, 0.8, 0.9, 1.0, 1.1, 1.5, 2.0)
@@ -36,22 +33,11 @@ def main() -> int:
     settings = {"latency_goal_ms": _GOAL_MS}
     with (
         OwnServer(demo_bundle(), settings) as own,
-        tempfile.TemporaryDirectory() as folder,
         Generator() as generator,
     ):
         limit = _limit(own.url)
         print(f"limit {limit:.0f} requests/s with p99 within {_GOAL_MS:g} ms")
-        server = Server.at(own.url)
-        requests = build_payload(
-            server,
-            server.model("lite0"),
-            data=None,
-            tensors="binary",
-            samples_per_query=1,
-            seed=0,
-            scratch=Path(folder),
-        ).requests
-        number = generator.aim(server.address, requests, timeout_s=10, most_connections=512)
+        number = aim(generator, own.url, "lite0")
         runs: dict[float, list[Record]] = {share: [] for share in _RATES}
         for turn in range(_TURNS):
             for share in _RATES:

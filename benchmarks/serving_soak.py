@@ -18,10 +18,8 @@ import onnx
 from figures import MODELS, Figure, report
 from hasten.load_generator.arrivals import Poisson
 from hasten.load_generator.generator import Generator
-from hasten.load_generator.payload import build_payload
 from hasten.load_generator.protocol import Closed, Open
-from hasten.load_generator.server import Server
-from own_server import OwnServer
+from own_server import OwnServer, aim
 
 _MINUTES, _SHARE, _GROWTH = 10, 0.8, 0.01
 _MINUTE_S = 60
@@ -34,17 +32,7 @@ def main() -> int:
         model = Path(folder) / "mlp.onnx"
         onnx.save(MODELS["mlp"](), model)
         with OwnServer(model) as own:
-            server = Server.at(own.url)
-            requests = build_payload(
-                server,
-                server.model("mlp"),
-                data=None,
-                tensors="binary",
-                samples_per_query=1,
-                seed=0,
-                scratch=Path(folder),
-            ).requests
-            number = generator.aim(server.address, requests, timeout_s=10, most_connections=512)
+            number = aim(generator, own.url, "mlp")
             most = generator.fire(number, Closed(_CONNECTIONS, 5 * 10**9)).rate_per_s
             rate = most * _SHARE
             print(f"{most:,.0f} requests/s at most; loaded with {rate:,.0f}/s")

@@ -13,6 +13,7 @@ from hasten.graph import Signature
 from hasten.report import units
 from hasten.report.bars import bars, spans
 from hasten.report.placement import crossing
+from hasten.report.reasons import shortened
 from hasten.report.scatter import scatter
 
 __all__ = ["page_environment", "render_html", "rows_of"]
@@ -71,6 +72,7 @@ def page_environment() -> jinja2.Environment:
         "mb": units.megabytes,
         "speedup": units.speedup,
         "significant": units.significant,
+        "shortened": shortened,
         "words": lambda status: status.replace("_", " "),
     }
     environment.globals["proportion"] = units.proportion

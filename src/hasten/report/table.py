@@ -11,6 +11,7 @@ from rich.text import Text
 
 from hasten.bundle.manifest import CandidateRecord, Manifest
 from hasten.report.placement import placement_table
+from hasten.report.reasons import shortened
 from hasten.report.units import MetricUnit, latency, megabytes, proportion, significant, speedup
 
 __all__ = ["candidates_table", "ledger_table", "print_result", "summary"]
@@ -60,7 +61,8 @@ def _unusable_table(records: Iterable[CandidateRecord]) -> Table:
     table.add_column("reason", ratio=4)
     for record in records:
         status = Text(record.status.replace("_", " "), style=_STYLES.get(record.status, ""))
-        table.add_row(Text(record.label), status, Text(record.reason or "no reason recorded"))
+        reason = shortened(record.reason or "no reason recorded")
+        table.add_row(Text(record.label), status, Text(reason))
     return table
 
 
