@@ -37,7 +37,7 @@ _EMPTY: dict[str, Any] = {}
 _NOT_RANKED = frozenset({"str", "bool"})
 
 
-class InputTensor(msgspec.Struct, frozen=True):
+class _InputTensor(msgspec.Struct, frozen=True):
     """One input in the JSON header."""
 
     name: str
@@ -47,20 +47,20 @@ class InputTensor(msgspec.Struct, frozen=True):
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-class RequestedOutput(msgspec.Struct, frozen=True):
+class _RequestedOutput(msgspec.Struct, frozen=True):
     """One output that is asked for."""
 
     name: str
     parameters: dict[str, Any] = _EMPTY
 
 
-class InferHeader(msgspec.Struct, frozen=True):
+class _InferHeader(msgspec.Struct, frozen=True):
     """The JSON of an infer request."""
 
-    inputs: tuple[InputTensor, ...]
+    inputs: tuple[_InputTensor, ...]
     id: str = ""
     parameters: dict[str, Any] = _EMPTY
-    outputs: tuple[RequestedOutput, ...] | None = None
+    outputs: tuple[_RequestedOutput, ...] | None = None
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -138,7 +138,7 @@ class HeaderReader:
 
     def __init__(self, model: ServedModel) -> None:
         self._model = model
-        self._decoder = msgspec.json.Decoder(InferHeader)
+        self._decoder = msgspec.json.Decoder(_InferHeader)
         self._kept: dict[bytes, InferCall] = {}
         self._templates: dict[bytes, _Template] = {}
         signature = model.signature
@@ -190,7 +190,9 @@ class HeaderReader:
             self._keep_template(body, begin, header.inputs[0], call)
         return call, arrays
 
-    def _keep_template(self, body: bytes, begin: int, tensor: InputTensor, call: InferCall) -> None:
+    def _keep_template(
+        self, body: bytes, begin: int, tensor: _InputTensor, call: InferCall
+    ) -> None:
         """Remember a body by what precedes its array, if that is where it was looked for."""
         data = bytes(tensor.data) if isinstance(tensor.data, msgspec.Raw) else b""
         behind = body[begin + len(data) :]
@@ -216,7 +218,7 @@ class HeaderReader:
             arrays[slot.at] = array_from_bytes(view, slot.datatype, slot.shape, slot.name)
         return tuple(arrays[at] for at in range(len(arrays)))
 
-    def _understand(self, text: bytes, behind: int) -> tuple[InferCall, InferHeader]:
+    def _understand(self, text: bytes, behind: int) -> tuple[InferCall, _InferHeader]:
         header = self._parse(text) if text else self._raw(behind)
         call = InferCall()
         call.id = header.id
@@ -255,7 +257,7 @@ class HeaderReader:
         call.keepable = not call.inline and not call.id and len(text) <= _LONGEST_KEPT
         return call, header
 
-    def _raw(self, size: int) -> InferHeader:
+    def _raw(self, size: int) -> _InferHeader:
         """Return what a body of so many bytes asks that has no JSON: it is the only input.
 
         Its shape is the model's own, with the free dimension that makes so many bytes; where more
@@ -284,10 +286,10 @@ class HeaderReader:
             shape[shape.index(None)] = size // step
         dims = tuple(dim for dim in shape if dim is not None)
         parameters = {"binary_data_size": size}
-        tensor = InputTensor(spec.name, dims, self._datatypes[0], parameters)
-        return InferHeader((tensor,), parameters={"binary_data_output": True})
+        tensor = _InputTensor(spec.name, dims, self._datatypes[0], parameters)
+        return _InferHeader((tensor,), parameters={"binary_data_output": True})
 
-    def _parse(self, text: bytes) -> InferHeader:
+    def _parse(self, text: bytes) -> _InferHeader:
         try:
             return self._decoder.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -295,7 +297,7 @@ class HeaderReader:
                 f"Expected an infer request as JSON, got another: {error}"
             ) from error
 
-    def _place(self, tensor: InputTensor, seen: dict[int, tuple[int, ...]]) -> int:
+    def _place(self, tensor: _InputTensor, seen: dict[int, tuple[int, ...]]) -> int:
         """Return the place of an input in the signature, once it is known to fit."""
         at = self._inputs.get(tensor.name)
         if at is None:
@@ -319,7 +321,7 @@ class HeaderReader:
                 )
         return at
 
-    def _inline(self, tensor: InputTensor) -> np.ndarray:
+    def _inline(self, tensor: _InputTensor) -> np.ndarray:
         if tensor.data is msgspec.UNSET:
             raise InvalidRequestError(
                 f"Expected data or binary_data_size, got neither for input '{tensor.name}'"
@@ -327,7 +329,7 @@ class HeaderReader:
         return array_from_json(tensor.data, tensor.datatype, tensor.shape, tensor.name)
 
     @staticmethod
-    def _binary_size(tensor: InputTensor, size: object) -> int:
+    def _binary_size(tensor: _InputTensor, size: object) -> int:
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise InvalidRequestError(
                 f"Expected binary_data_size of 0 or more, got {size!r} for input '{tensor.name}'"
@@ -351,7 +353,7 @@ class HeaderReader:
                 f" for model '{self._model.name}': {', '.join(missing)} is missing"
             )
 
-    def _read_parameters(self, header: InferHeader, call: InferCall) -> None:
+    def _read_parameters(self, header: _InferHeader, call: InferCall) -> None:
         parameters = header.parameters
         if not parameters:
             call.priority = self._model.priority_of(0)
@@ -363,7 +365,7 @@ class HeaderReader:
                 f"Expected no sequence_id: model '{self._model.name}' keeps no state"
             )
 
-    def _asked(self, header: InferHeader) -> tuple[Asked, ...]:
+    def _asked(self, header: _InferHeader) -> tuple[Asked, ...]:
         binary = bool(header.parameters.get("binary_data_output", False))
         if not header.outputs:
             return tuple(Asked(at, name, binary) for name, at in self._outputs.items())
