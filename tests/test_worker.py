@@ -20,6 +20,8 @@ from hasten.runtimes import Execution, Lowered
 from onnx_models import linear, model, run, value
 from workers import LIMIT_S, lowered, null_model, open_null, saved_samples
 
+pytestmark = pytest.mark.quiet
+
 SIGNATURE = Signature((TensorSpec("x", "float32", (None, 4)),), (TensorSpec("y", "float32", ()),))
 
 
