@@ -67,6 +67,8 @@ class Lane:
         self._done: set[Batch] = set()
         self._runners = list(runners)
         self._inline = runners[0] if inline else None
+        #: Whether the last batch had several requests, and the sockets were looked at once more.
+        self._shared = self._looked_again = False
         self._executors = [] if inline else [_Executor(name, self, one) for one in runners]
         self._idle = list(self._executors)
 
@@ -80,8 +82,11 @@ class Lane:
         if self._closing:
             raise OverloadedError("The model is being unloaded", retry_after_s=1.0)
         try:
-            with self._lock:
+            if self._inline is not None:
                 self._scheduler.admit(request, request.arrival_ns, timeout_us)
+            else:
+                with self._lock:
+                    self._scheduler.admit(request, request.arrival_ns, timeout_us)
         except OverloadedError:
             self._statistics.failed("REJECTED", perf_counter_ns() - request.arrival_ns)
             raise
@@ -117,9 +122,16 @@ class Lane:
         self._settle()
 
     def _dispatch_inline(self, runner: Runner) -> None:
+        if self._shared and not self._looked_again:
+            # Under load one more look at the sockets, which does not wait, finds more to share.
+            self._looked_again = self._scheduled = True
+            self._loop.call_soon(self._dispatch)
+            return
+        self._looked_again = False
         batch = self._take()
         if batch is None:
             return
+        self._shared = len(batch.requests) > 1
         _run(runner, batch)
         self._scheduler.finished(batch)
         self._deliver(batch)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelSource", "OpenedModel", "ServedModel", "open_model"]
 
+#: A thread costs its wake-up, one of the loop's, and turns at the interpreter's lock; so a batch
+#: that takes less than a few of those is run by the loop.
+_INLINE_HANDOFFS = 4
 #: Rows of one request, where the settings give no limit.
 _MOST_ROWS = 1024
 
@@ -97,7 +100,7 @@ def open_model(source: ModelSource) -> OpenedModel:
             runner.time(size)
     inline = settings.inline
     if inline is None:
-        inline = warmed.times.expect(warmed.sizes[-1]) < handoff_ns()
+        inline = warmed.times.expect(warmed.sizes[-1]) < _INLINE_HANDOFFS * handoff_ns()
     return OpenedModel(source, batched, tuple(runners), warmed, inline and len(runners) == 1)
 
 

@@ -36,7 +36,7 @@ class RequestQueue:
         return self._at_priority.get(priority, 0)
 
     def append(self, request: Request) -> None:
-        """Add one where all are alike, so that it belongs behind all others."""
+        """Add one where all are alike, so that it belongs behind all others, as ``take`` does."""
         line = self._lines.get(request.key)
         if line is None:
             self._lines[request.key] = deque((request,))
@@ -92,6 +92,28 @@ class RequestQueue:
             del self._lines[key]
         self._forget(request)
         return request
+
+    def take(self, key: object, rows: int) -> list[Request]:
+        """Take requests of this key from the front, up to so many rows in all."""
+        found: list[Request] = []
+        line = self._lines.get(key)
+        if line is None:
+            return found
+        taken = 0
+        while line:
+            request = line[0]
+            if not request.cancelled:
+                if taken + request.rows > rows:
+                    break
+                taken += request.rows
+                request.queued = False
+                found.append(request)
+            line.popleft()
+        if not line:
+            del self._lines[key]
+        self._count -= len(found)
+        self.rows -= taken
+        return found
 
     def drain(self) -> list[Request]:
         """Take all."""

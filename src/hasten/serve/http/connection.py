@@ -182,7 +182,12 @@ class Connection(asyncio.BufferedProtocol):
                 return b""
             exchange.body = data[end:stop]
             data = data[stop:]
-            self._begin(exchange)
+            if self._pending or head.encoding:
+                self._begin(exchange)
+            else:
+                self.since = 0.0
+                self._pending.append(exchange)
+                self._shared.handle(exchange)
         return b""
 
     def _parse(self, data: bytes) -> None:
@@ -363,6 +368,11 @@ class Connection(asyncio.BufferedProtocol):
         """Send an answer, or keep it until those before it are sent."""
         pending = self._pending
         if self._closing or not pending:
+            return
+        if len(parts) == len(pending) == 1 and exchange.keep_alive and pending[0] is exchange:
+            pending.popleft()
+            self._transport.write(parts[0])
+            self.since = monotonic()
             return
         exchange.parts = parts
         while pending and pending[0].parts and not self._closing:

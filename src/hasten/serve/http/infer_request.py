@@ -30,6 +30,9 @@ _LONGEST_KEPT = 4096
 #: More than any body holds, and few enough for their bytes to be counted in 64 bits.
 _MOST_ELEMENTS = 2**48
 
+#: Datatypes whose bytes are not all values.
+_CHECKED = frozenset({"BYTES", "BOOL"})
+
 _DATA = b'"data":'
 
 _EMPTY: dict[str, Any] = {}
@@ -111,6 +114,7 @@ class InferCall:
         "rows",
         "slots",
         "timeout_us",
+        "view",
     )
 
     def __init__(self) -> None:
@@ -129,6 +133,8 @@ class InferCall:
         self.plain = False
         #: Whether it is one tensor in JSON.
         self.one_json = False
+        #: Type, number of values and shape of the only input, where its bytes are its values.
+        self.view: tuple[np.dtype[Any], int, tuple[int, ...]] | None = None
         self.head = b""
         self.head_shapes: tuple[tuple[int, ...], ...] = ()
 
@@ -165,6 +171,9 @@ class HeaderReader:
         kept = self._kept.get(header)
         behind = len(body) - header_bytes
         if kept is not None and kept.body_bytes == behind:
+            if kept.view is not None:
+                dtype, count, shape = kept.view
+                return kept, (np.frombuffer(body, dtype, count, header_bytes).reshape(shape),)
             return kept, self._arrays(kept, body, header_bytes)
         call, _ = self._understand(header, behind)
         if call.keepable:
@@ -247,6 +256,9 @@ class HeaderReader:
         if not model.uniform:
             call.key = tuple(shape[1:] for shape in ordered) if model.batched else ordered
         call.slots, call.body_bytes = tuple(slots), behind
+        if len(call.slots) == len(self._inputs) == 1 and self._datatypes[0] not in _CHECKED:
+            dtype = DATATYPES[self._datatypes[0]]
+            call.view = (dtype, behind // dtype.itemsize, ordered[0])
         self._read_parameters(header, call)
         call.asked = self._asked(header)
         call.plain = all(

@@ -38,17 +38,17 @@ class Inference:
         self.model.submit(request, call.timeout_us)
 
     def _reply(self, request: Request, result: BatchResult | HastenError, start: int) -> None:
-        if not isinstance(request, _Pending):
-            raise TypeError(f"expected a request of this front end, got {type(request).__name__}")
-        exchange = request.exchange
+        exchange: Exchange = request.exchange  # type: ignore[attr-defined]
         exchange.waits = None
-        if isinstance(result, BatchResult):
-            try:
-                exchange.answer(self._writer.write(request.call, result, start))
-            except HastenError as error:
-                exchange.fail(error)
-        else:
+        if isinstance(result, HastenError):
             exchange.fail(result)
+            return
+        try:
+            parts = self._writer.write(request.call, result, start)  # type: ignore[attr-defined]
+        except HastenError as error:
+            exchange.fail(error)
+        else:
+            exchange.connection.answer(exchange, parts)
 
 
 class _Pending(Request):
