@@ -13,15 +13,15 @@ import asyncio
 import contextlib
 import os
 import socket
-import zlib
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import httptools
-import numpy as np
 
+from hasten.serve.http.body import decompressed, room
 from hasten.serve.http.exchange import Exchange, HttpError
+from hasten.serve.http.head import HeadLines, KnownHead
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -44,16 +44,6 @@ _CLOSE = (b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 _VERSIONS = frozenset({"1.1", "1.0"})
 
 
-class _Head(NamedTuple):
-    """What a head said that was parsed before."""
-
-    method: bytes
-    url: bytes
-    body_bytes: int
-    header_bytes: int | None
-    encoding: bytes
-
-
 class Shared:
     """What the connections of one server share: limits, the buffer, and where requests go."""
 
@@ -63,7 +53,7 @@ class Shared:
         self.connections: set[Connection] = set()
         #: Set when the last of them is lost.
         self.left = asyncio.Event()
-        self.heads: dict[bytes, _Head] = {}
+        self.heads: dict[bytes, KnownHead] = {}
         # Filled and read within one call each: the loop reads one socket at a time.
         self.buffer = memoryview(bytearray(limits.buffer_bytes))
 
@@ -74,16 +64,14 @@ class Connection(asyncio.BufferedProtocol):
     __slots__ = (
         "_body",
         "_body_bytes",
-        "_chunked",
         "_chunks",
         "_closing",
         "_deaf",
         "_exchange",
-        "_expects",
         "_filled",
         "_full",
         "_head_bytes",
-        "_length",
+        "_lines",
         "_parser",
         "_paused",
         "_pending",
@@ -92,7 +80,6 @@ class Connection(asyncio.BufferedProtocol):
         "_shared",
         "_transport",
         "_unread",
-        "_unusual",
         "since",
     )
 
@@ -105,9 +92,8 @@ class Connection(asyncio.BufferedProtocol):
         self._body: memoryview | None = None
         self._chunks: list[bytes] = []
         self._body_bytes = self._filled = self._head_bytes = 0
-        self._length = -1
-        self._chunked = self._closing = self._paused = self._unusual = False
-        self._expects = self._full = self._deaf = False
+        self._lines = HeadLines()
+        self._closing = self._paused = self._full = self._deaf = False
         #: Bytes that the parser was given and has told nothing of yet.
         self._unread = 0
         self._raw_head = b""
@@ -176,7 +162,7 @@ class Connection(asyncio.BufferedProtocol):
             stop = end + head.body_bytes
             if stop > len(data):
                 self._exchange, self._receiving, self.since = exchange, True, monotonic()
-                self._body = exchange.body = _room(head.body_bytes)
+                self._body = exchange.body = room(head.body_bytes)
                 self._filled = len(data) - end
                 self._body[: self._filled] = data[end:]
                 return b""
@@ -234,8 +220,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._length, self._body_bytes, self._head_bytes = -1, 0, 0
-        self._chunked = self._unusual = self._expects = False
+        self._body_bytes = self._head_bytes = 0
+        self._lines = HeadLines()
         self._exchange = Exchange(self, b"", b"")
         self._receiving = True
         self.since = monotonic()
@@ -256,9 +242,7 @@ class Connection(asyncio.BufferedProtocol):
             raise self._too_long()
         if self._exchange.method:
             return  # it stands behind the body, where it says nothing of it any more
-        read = _HEADERS.get(name) or _HEADERS.get(name.lower())
-        if read is not None:
-            read(self, value.strip())
+        self._lines.read(name, value)
 
     def _too_long(self) -> HttpError:
         most = self._shared.limits.head_bytes
@@ -266,7 +250,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_headers_complete(self) -> None:
         """Refuse a body that is too long before it is sent, and make room for a large one."""
-        exchange, parser, length = self._exchange, self._parser, self._length
+        exchange, parser, lines = self._exchange, self._parser, self._lines
+        exchange.header_bytes, exchange.encoding = lines.header_bytes, lines.encoding
+        length = lines.body_bytes
         self._unread = 0
         exchange.method = parser.get_method()
         version = parser.get_http_version()
@@ -274,7 +260,7 @@ class Connection(asyncio.BufferedProtocol):
             raise HttpError(505, f"Expected HTTP/1.1, got {version}", closes=True)
         if not parser.should_keep_alive():
             exchange.keep_alive = False
-        if self._chunked and length >= 0:
+        if lines.chunked and length >= 0:
             raise HttpError(400, "Expected Content-Length or chunks, got both", closes=True)
         limit = self._shared.limits.body_bytes
         if length > limit:
@@ -282,10 +268,10 @@ class Connection(asyncio.BufferedProtocol):
                 413, f"Expected a body of at most {limit} bytes, got {length}", closes=True
             )
         self._keep_head(exchange)
-        if self._expects and version == "1.1":
+        if lines.expects and version == "1.1":
             self._continue()
         if length > _LARGE_BYTES:
-            exchange.body = _room(length)
+            exchange.body = room(length)
 
     def on_body(self, data: bytes) -> None:
         """Keep a piece of the body."""
@@ -342,11 +328,11 @@ class Connection(asyncio.BufferedProtocol):
         self._raw_head = b""
         # Were a line to end otherwise, the head would not end where it was looked for.
         plain = raw[:1].isalpha() and raw.count(b"\n") == raw.count(b"\r\n")
-        if plain and exchange.keep_alive and not self._unusual:
+        if plain and exchange.keep_alive and not self._lines.unusual:
             if len(heads) >= _KEPT:
                 heads.clear()
-            length = max(0, self._length)
-            heads[raw] = _Head(
+            length = max(0, self._lines.body_bytes)
+            heads[raw] = KnownHead(
                 exchange.method, exchange.url, length, exchange.header_bytes, exchange.encoding
             )
 
@@ -358,7 +344,8 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.pause_reading()
         try:
             if exchange.encoding:
-                exchange.body = _decompressed(exchange, self._shared.limits.body_bytes)
+                limit = self._shared.limits.body_bytes
+                exchange.body = decompressed(exchange.body, exchange.encoding, limit)
         except HttpError as error:
             exchange.fail(error)
             return
@@ -479,68 +466,3 @@ class Connection(asyncio.BufferedProtocol):
         """Close once what was written is sent."""
         self._closing = self._deaf = True
         self._transport.close()
-
-
-def _room(size: int) -> memoryview:
-    """Return memory for a body; what no client fills takes none of the machine's."""
-    return np.empty(size, np.uint8).data
-
-
-def _content_length(connection: Connection, value: bytes) -> None:
-    if not value.isdigit() or connection._length >= 0:
-        raise HttpError(400, f"Expected one Content-Length, got {value!r}", closes=True)
-    connection._length = int(value)
-
-
-def _header_bytes(connection: Connection, value: bytes) -> None:
-    if not value.isdigit():
-        raise HttpError(400, f"Expected Inference-Header-Content-Length in bytes, got {value!r}")
-    connection._exchange.header_bytes = int(value)
-
-
-def _transfer_encoding(connection: Connection, value: bytes) -> None:
-    if value.lower() != b"chunked" or connection._chunked:
-        raise HttpError(501, f"Expected Transfer-Encoding chunked, got {value!r}", closes=True)
-    connection._chunked = connection._unusual = True
-
-
-def _content_encoding(connection: Connection, value: bytes) -> None:
-    connection._exchange.encoding = value.lower()
-
-
-def _expect(connection: Connection, value: bytes) -> None:
-    connection._unusual = True
-    connection._expects = value.lower() == b"100-continue"
-
-
-_HEADERS: dict[bytes, Callable[[Connection, bytes], None]] = {
-    b"content-length": _content_length,
-    b"inference-header-content-length": _header_bytes,
-    b"transfer-encoding": _transfer_encoding,
-    b"content-encoding": _content_encoding,
-    b"expect": _expect,
-}
-_HEADERS |= {name.title(): read for name, read in _HEADERS.items()}
-
-
-def _decompressed(exchange: Exchange, limit: int) -> bytes:
-    """Return the body of gzip or deflate, never more than the limit."""
-    windows = {b"gzip": 31, b"deflate": 15, b"identity": 0}
-    if exchange.encoding not in windows:
-        raise HttpError(
-            415, f"Expected Content-Encoding gzip or deflate, got {exchange.encoding!r}"
-        )
-    if exchange.encoding == b"identity":
-        return bytes(exchange.body)
-    decoder = zlib.decompressobj(windows[exchange.encoding])
-    try:
-        body = decoder.decompress(exchange.body, limit + 1)
-    except zlib.error as error:
-        raise HttpError(
-            400, f"Expected a {exchange.encoding.decode()} body, got other bytes: {error}"
-        ) from error
-    if len(body) > limit:
-        raise HttpError(413, f"Expected a body of at most {limit} bytes when decompressed")
-    if not decoder.eof or decoder.unused_data:
-        raise HttpError(400, f"Expected one whole {exchange.encoding.decode()} body, got another")
-    return body
