@@ -466,3 +466,18 @@ TestLife.settings = hypothesis_settings(max_examples=100, stateful_step_count=40
 
 def test_settings_in_json_reach_the_scheduler() -> None:
     assert settings_of({"priority_levels": 2}).batching.priority_levels == 2
+
+
+def test_a_size_that_looked_bad_once_is_tried_afresh() -> None:
+    batcher = Scheduler(settings_of(), (1, 2, 3, 4))
+    for size in (1, 2, 3, 4):
+        batcher.times.observe(size, 100.0 if size < 3 else 1000.0)
+    batcher.review()
+    assert batcher.cap == 2
+    batcher.review(afresh=True)
+    assert batcher.cap == 4
+    for _ in range(100):
+        batcher.times.observe(3, 100.0)
+        batcher.times.observe(4, 100.0)
+    batcher.review()
+    assert batcher.cap == 4

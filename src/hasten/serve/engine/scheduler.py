@@ -19,6 +19,8 @@ __all__ = ["Scheduler"]
 
 #: Batches after which the model of their times is asked anew how large they should be.
 _REVIEW_EVERY = 64
+#: Reviews after which sizes are tried afresh.
+_AFRESH_EVERY = 32
 #: A larger batch is taken where it answers at least this share of the best rows a second.
 _CLOSE = 0.98
 
@@ -46,7 +48,7 @@ class Scheduler:
         self._queue = RequestQueue()
         self._running: dict[Batch, float] = {}
         self._sequence = 0
-        self._since_review = 0
+        self._since_review = self._reviews = 0
         goal = settings.latency_goal_ms
         self._goal_ns = int(goal * 1e6) if goal else 0
         policies = (
@@ -75,16 +77,21 @@ class Scheduler:
         """Requests in the queue."""
         return len(self._queue)
 
-    def review(self) -> None:
-        """Ask the model of times how large batches should be."""
+    def review(self, *, afresh: bool = False) -> None:
+        """Ask the model of times how large batches should be.
+
+        ``afresh`` lets them be of any size until the next review: a size that looked bad once, when
+        the machine was busy, would never be run again and so never look better.
+        """
         times, sizes = self.times, self._sizes
-        cap = times.worthwhile(sizes) if times.known else sizes[-1]
+        trusted = times.known and not afresh
+        cap = times.worthwhile(sizes) if trusted else sizes[-1]
         if self._goal_ns and times.known:
             cap = min(cap, times.largest_within(sizes, self._goal_ns / 2))
         self._cap = cap
-        self._takes = self._best_takes(cap)
+        self._takes = self._best_takes(cap, trusted=trusted)
 
-    def _best_takes(self, cap: int) -> list[int]:
+    def _best_takes(self, cap: int, *, trusted: bool) -> list[int]:
         """Return, for each number of rows that wait, how many of them make the best batch.
 
         All of them, padded to the next size, unless a full smaller size answers clearly more rows
@@ -100,7 +107,7 @@ class Scheduler:
                 next_full = next(full)
                 if rate >= _CLOSE * best_rate:
                     best, best_rate = rows, max(rate, best_rate)
-            take = rows if not self.times.known or rate >= _CLOSE * best_rate else best
+            take = rows if not trusted or rate >= _CLOSE * best_rate else best
             wished = [size for size in preferred if size <= rows]
             takes.append(wished[-1] if wished else take)
         return takes
@@ -238,7 +245,8 @@ class Scheduler:
         self._since_review += 1
         if self._since_review >= max(_REVIEW_EVERY, len(self._sizes)):
             self._since_review = 0
-            self.review()
+            self._reviews += 1
+            self.review(afresh=not self._reviews % _AFRESH_EVERY)
 
     def expire(self, now_ns: int) -> None:
         """Drop what waited too long, wherever it is in the queue."""
