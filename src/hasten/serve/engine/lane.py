@@ -110,6 +110,12 @@ class Lane:
     def _dispatch(self) -> None:
         """Give what waits to executors that are free."""
         self._scheduled = False
+        if self._shared and not self._looked_again and not self._closing:
+            # Under load one more look at the sockets, which does not wait, finds more to share.
+            self._looked_again = self._scheduled = True
+            self._loop.call_soon(self._dispatch)
+            return
+        self._looked_again = False
         if self._inline is not None:
             self._dispatch_inline(self._inline)
         else:
@@ -122,16 +128,9 @@ class Lane:
         self._settle()
 
     def _dispatch_inline(self, runner: Runner) -> None:
-        if self._shared and not self._looked_again:
-            # Under load one more look at the sockets, which does not wait, finds more to share.
-            self._looked_again = self._scheduled = True
-            self._loop.call_soon(self._dispatch)
-            return
-        self._looked_again = False
         batch = self._take()
         if batch is None:
             return
-        self._shared = len(batch.requests) > 1
         _run(runner, batch)
         self._scheduler.finished(batch)
         self._deliver(batch)
@@ -174,6 +173,7 @@ class Lane:
     def _deliver(self, batch: Batch) -> None:
         """Answer each request of a batch, and count."""
         self._in_flight -= 1
+        self._shared = len(batch.requests) > 1
         statistics, result, start = self._statistics, batch.result, 0
         now, begin = perf_counter_ns(), batch.begin_ns
         if result is None:
