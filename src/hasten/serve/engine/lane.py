@@ -172,7 +172,8 @@ class Lane:
 
     def _deliver(self, batch: Batch) -> None:
         """Answer each request of a batch, and count."""
-        self._in_flight -= 1
+        with self._lock:  # executors count up
+            self._in_flight -= 1
         self._shared = len(batch.requests) > 1
         statistics, result, start = self._statistics, batch.result, 0
         now, begin = perf_counter_ns(), batch.begin_ns
