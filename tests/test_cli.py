@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from command_line import Done, finish, hasten, start, with_status
+from command_line import Done, empty_place, finish, hasten, start, with_status
 from nets import SIDE, conv_net, images, null_net, saved_data, saved_net
 from onnx_models import branching, model, value
 
@@ -35,14 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Work in an empty folder, and see that no temporary file stays."""
-    stray = tmp_path / "tmp"
-    stray.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(stray))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    yield tmp_path / "work"
-    assert list(stray.iterdir()) == []
+    yield from empty_place(tmp_path, monkeypatch)
 
 
 def refused(*arguments: object, **more: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 from onnx import TensorProto, helper
 
 import hasten as package
-from command_line import finish, hasten, start
+from command_line import empty_place, finish, hasten, start
 from hasten.graph import model_from_proto, read_onnx, read_tflite
 from nets import SIDE, conv_net, images, saved_data, saved_net
 from onnx_models import branching, conv_bn, model, run, value, weight
@@ -24,14 +23,7 @@ OUT = Path("net.tflite")
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Work in an empty folder, and see that no temporary file stays."""
-    stray = tmp_path / "tmp"
-    stray.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(stray))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    yield tmp_path / "work"
-    assert list(stray.iterdir()) == []
+    yield from empty_place(tmp_path, monkeypatch)
 
 
 @pytest.fixture

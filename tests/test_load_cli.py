@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import socket
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from command_line import Done, hasten
+from command_line import Done, empty_place, hasten
 from null_server import null_server
 
 BRIEF = ("--duration=0.3s", "--warm-up=0")
@@ -28,14 +27,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Work in an empty folder, and see that no temporary file stays."""
-    stray = tmp_path / "tmp"
-    stray.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(stray))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    yield tmp_path / "work"
-    assert list(stray.iterdir()) == []
+    yield from empty_place(tmp_path, monkeypatch)
 
 
 def load(url: str, *arguments: object) -> Done:

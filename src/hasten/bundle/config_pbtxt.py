@@ -44,7 +44,7 @@ def config_pbtxt(manifest: Manifest) -> str:
     """
     inputs, outputs = manifest.signature.inputs, manifest.signature.outputs
     max_batch = int(manifest.plan.serving.get("max_batch_size", 0))
-    if not all(spec.shape and spec.batch is None for spec in (*inputs, *outputs)):
+    if not manifest.signature.batchable:
         max_batch = 0
     batched = max_batch > 0
     execution = manifest.plan.execution

@@ -87,6 +87,19 @@ class Signature(msgspec.Struct, frozen=True):
         fixed = sizes - {None}
         return min(size for size in fixed if size is not None) if fixed else None
 
+    @property
+    def batchable(self) -> bool:
+        """Whether requests can be joined along the first axis: it is free in every tensor.
+
+        >>> image = TensorSpec("image", "uint8", (None, 8, 8))
+        >>> Signature((image,), (TensorSpec("label", "int64", (None,)),)).batchable
+        True
+        >>> Signature((image,), (TensorSpec("mean", "float32", ()),)).batchable
+        False
+        """
+        specs = (*self.inputs, *self.outputs)
+        return all(spec.shape and spec.batch is None for spec in specs)
+
 
 def _named(specs: Iterable[TensorSpec], name: str) -> TensorSpec:
     for spec in specs:

@@ -72,17 +72,14 @@ def open_model(source: ModelSource) -> OpenedModel:
     of a model that has no free batch axis.
     """
     settings, signature = source.settings, source.lowered.signature
-    free = all(
-        spec.shape and spec.batch is None for spec in (*signature.inputs, *signature.outputs)
-    )
     largest = settings.max_batch_size
-    if largest and not free:
+    if largest and not signature.batchable:
         raise OptionError(
             expected="max_batch_size 0, since the batch axis is not free",
             got=str(largest),
             where=f"model {source.name}",
         )
-    batched = free and largest != 0
+    batched = signature.batchable and largest != 0
     buckets = settings.length_buckets
     if buckets is not None:
         require_lengths(buckets, signature, source.name)

@@ -178,11 +178,9 @@ class Scheduler:
             rows = self._rows_to_take(head, now_ns)
             if not rows:
                 return None
-            waiting = queue.rows
             requests = queue.take(head.key, rows) if self._plain else self._pop(head, rows, now_ns)
             if requests:
-                taken = waiting - queue.rows if self._plain else sum(r.rows for r in requests)
-                batch = Batch(requests, taken)
+                batch = Batch(requests, sum(one.rows for one in requests))
                 batch.size = self.size_of(batch.rows)
                 batch.begin_ns = now_ns
                 self._running[batch] = now_ns + self.times.expect(batch.size)

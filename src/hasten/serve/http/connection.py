@@ -168,12 +168,7 @@ class Connection(asyncio.BufferedProtocol):
                 return b""
             exchange.body = data[end:stop]
             data = data[stop:]
-            if self._pending or head.encoding:
-                self._begin(exchange)
-            else:
-                self.since = 0.0
-                self._pending.append(exchange)
-                self._shared.handle(exchange)
+            self._begin(exchange)
         return b""
 
     def _parse(self, data: bytes) -> None:

@@ -23,7 +23,7 @@ from hasten.serve.repository.model_file import (
     file_version,
     require_file,
 )
-from hasten.serve.repository.servable import Servable, VersionSource, batchable, require_name
+from hasten.serve.repository.servable import Servable, VersionSource, require_name
 from hasten.serve.repository.tensors import fitted, labels_of
 from hasten.serve.repository.versions import chosen_versions, version_folders, version_number
 
@@ -130,7 +130,7 @@ def _usual(config: ModelConfig | None, newest: VersionSource) -> dict[str, Any]:
     if config is None:
         return {}
     layer = changed(config.settings)
-    if config.leaves_batch_open and batchable(newest.lowered.signature):
+    if config.leaves_batch_open and newest.lowered.signature.batchable:
         # Triton's auto-complete batches what it can, and then dynamically.
         del layer["max_batch_size"]
         if config.settings.dynamic_batching is None:

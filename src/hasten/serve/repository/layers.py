@@ -10,7 +10,6 @@ import msgspec
 from hasten.bundle import Manifest
 from hasten.graph import Signature
 from hasten.serve.engine.settings import ServingSettings, parse_settings
-from hasten.serve.repository.servable import batchable
 
 __all__ = ["changed", "given", "merged", "planned", "with_batch"]
 
@@ -82,7 +81,7 @@ def with_batch(
     A model whose first dimensions are not all free is served request by request.
     """
     asked = settings.max_batch_size
-    if asked == 0 or batchable(signature):
+    if asked == 0 or signature.batchable:
         return settings, ()
     note = f"max_batch_size {asked} has no effect: the model's first dimensions are not all free"
     alone = msgspec.structs.replace(settings, max_batch_size=0)

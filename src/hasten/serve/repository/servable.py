@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hasten.errors import ModelError
-from hasten.graph import Signature
 from hasten.runtimes import Execution, Lowered
 from hasten.serve.engine.settings import ServingSettings
 from hasten.serve.repository.config_pbtxt import ModelConfig
 
-__all__ = ["Servable", "VersionSource", "batchable", "require_name"]
+__all__ = ["Servable", "VersionSource", "require_name"]
 
 
 @dataclass(frozen=True)
@@ -46,20 +45,6 @@ class Servable:
     config: ModelConfig | None = None
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     preprocessing: dict[str, Any] = field(default_factory=dict)
-
-
-def batchable(signature: Signature) -> bool:
-    """Whether requests can be joined along the first axis: it is free in all that goes in and out.
-
-    >>> from hasten.graph import TensorSpec
-    >>> image = TensorSpec("image", "uint8", (None, 8, 8))
-    >>> batchable(Signature((image,), (TensorSpec("label", "int64", (None,)),)))
-    True
-    >>> batchable(Signature((image,), (TensorSpec("mean", "float32", ()),)))
-    False
-    """
-    specs = (*signature.inputs, *signature.outputs)
-    return all(spec.shape and spec.batch is None for spec in specs)
 
 
 def require_name(name: str, where: str) -> str:

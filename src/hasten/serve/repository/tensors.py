@@ -10,7 +10,6 @@ import msgspec
 from hasten.errors import ModelError
 from hasten.graph import Signature, TensorSpec
 from hasten.serve.repository.config_pbtxt import ModelConfig, TensorConfig
-from hasten.serve.repository.servable import batchable
 
 __all__ = ["fitted", "labels_of"]
 
@@ -24,7 +23,7 @@ def fitted(config: ModelConfig, signature: Signature, where: str) -> Signature:
     the two contradict one another; ``where`` is the model file.
     """
     batched = bool(config.settings.max_batch_size)
-    if batched and not batchable(signature):
+    if batched and not signature.batchable:
         raise ModelError(
             expected="a free first dimension in every input and output",
             got=" and ".join(map(str, (*signature.inputs, *signature.outputs))),
