@@ -17,7 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hasten.compress import Context, FoldInput, StaticInt8, apply_step
 from hasten.compress.calibration import CALIBRATORS
-from hasten.compress.static_int8 import Calibrator, observe
+from hasten.compress.observation import observe
+from hasten.compress.static_int8 import Calibrator
 from hasten.compress.step import Observation
 from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError

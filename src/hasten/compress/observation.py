@@ -1,0 +1,161 @@
+"""What calibration samples look like inside a model: ranges to be found, means to be kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hasten.compress.bias_correction import correctable_inputs
+from hasten.compress.calibration import Range
+from hasten.compress.channel_mean import ChannelMean
+from hasten.compress.fold_input import normalised_tensor, pixel_range
+from hasten.compress.histogram import Histogram
+from hasten.compress.qdq_writer import quantized_kinds, removed_by_writer
+from hasten.compress.step import Context, Observation
+from hasten.errors import DataError, RefusedError
+from hasten.graph import Signature, TensorSpec
+from hasten.runtimes import Arrays, Execution, Session, get_runtime
+
+if TYPE_CHECKING:
+    from hasten.graph import Model
+
+__all__ = ["folded_ranges", "observe"]
+
+#: One sample at a time: its activations are counted while the cache still holds them, and memory
+#: is needed for one. More at once were no faster.
+_BATCH = 1
+#: TensorProto.FLOAT, without importing onnx.
+_FLOAT = 1
+
+
+def observe(model: Model, context: Context) -> Observation:
+    """Run the calibration samples through the graph: histograms of activations, means of inputs.
+
+    A histogram is kept of each float32 activation whose range the QDQ writer uses and is not known
+    already, channel means of what convolutions and matrix products read; so memory does not grow
+    with the number of samples. Observing the same model again costs nothing. Raises RefusedError
+    where an activation is NaN or infinite.
+    """
+    if model.digest in context.observations:
+        return context.observations[model.digest]
+    if model.digest in context.unfolded:
+        seen = observe(context.unfolded[model.digest], context)
+        return _renamed(seen, {name: normalised_tensor(name) for name in context.preprocessing})
+    samples = context.calibration
+    if samples is None:
+        raise RefusedError("there are no calibration samples")
+    inputs, produced = _watched(model, context)
+    if not produced:
+        raise RefusedError("the graph has no float32 activations that ONNX can infer")
+    histograms = {name: Histogram(name=name) for name in (*inputs, *produced)}
+    means = {name: ChannelMean() for name in correctable_inputs(model.graph)}
+    known = {spec.name for spec in model.signature.inputs}
+    read = [name for name in means if name not in known and name not in histograms]
+    _, rows_per_sample = next(samples.select([0]).batches(model.signature, 1))
+    with (
+        _session(_with_outputs(model, [*produced, *read]), context) as session,
+        context.progress.stage("calibrating", len(samples)) as advance,
+    ):
+        for feed, rows in samples.batches(model.signature, _BATCH):
+            values = _that_count({**feed, **session.run(feed)}, model.signature.batch, rows)
+            for name, histogram in histograms.items():
+                _add(histogram, values[name])
+            for name, mean in means.items():
+                mean.add(values[name])
+            advance(rows // rows_per_sample)
+    observation = Observation(histograms, means)
+    context.observations[model.digest] = observation
+    return observation
+
+
+def _renamed(seen: Observation, names: Mapping[str, str]) -> Observation:
+    """Return what was seen, with other names for some of the tensors."""
+    return Observation(
+        {names.get(name, name): histogram for name, histogram in seen.histograms.items()},
+        {names.get(name, name): mean for name, mean in seen.means.items()},
+    )
+
+
+def _that_count(values: Arrays, batch: int | None, rows: int) -> Arrays:
+    """Keep the first ``rows`` of a fixed batch: the others only repeat the last of them.
+
+    A tensor that has no batch axis in front is kept whole: repeated values widen no range.
+    """
+    if batch is None or rows >= batch:
+        return values
+    return {
+        name: value[:rows] if value.shape[:1] == (batch,) else value
+        for name, value in values.items()
+    }
+
+
+def _add(histogram: Histogram, value: np.ndarray) -> None:
+    try:
+        histogram.add(value)
+    except DataError as error:
+        raise RefusedError(f"an activation cannot be calibrated: {error}") from error
+
+
+@contextmanager
+def _session(model: Model, context: Context) -> Iterator[Session]:
+    """Open a model for this once; nothing of it stays on disk."""
+    runtime = get_runtime("onnxruntime")
+    lowered = runtime.lower(model, context.scratch)
+    session = runtime.open(lowered, Execution(threads=os.cpu_count() or 1))
+    try:
+        yield session
+    finally:
+        session.close()
+        Path(lowered.path).unlink(missing_ok=True)
+
+
+def _watched(model: Model, context: Context) -> tuple[list[str], list[str]]:
+    """Return the float32 inputs, and the float32 results of nodes, that need a histogram."""
+    from onnx import shape_inference
+
+    graph = shape_inference.infer_shapes(model.graph).graph
+    floats = {
+        value.name
+        for value in (*graph.value_info, *graph.output, *graph.input)
+        if value.type.tensor_type.elem_type == _FLOAT
+    }
+    kinds = quantized_kinds()
+    quantized = {
+        name for node in graph.node if node.op_type in kinds for name in (*node.input, *node.output)
+    }
+    removed = {name for name, end in removed_by_writer(model.graph).items() if end in floats}
+    wanted = (floats & quantized) - removed - set(folded_ranges(model, context))
+    inputs = [spec.name for spec in model.signature.inputs if spec.name in wanted]
+    return inputs, [name for node in graph.node for name in node.output if name in wanted]
+
+
+def _with_outputs(model: Model, names: Sequence[str]) -> Model:
+    """Return the model with these tensors as its outputs."""
+    import onnx
+    from onnx import helper
+
+    graph = onnx.ModelProto()
+    graph.CopyFrom(model.graph)
+    del graph.graph.output[:]
+    graph.graph.output.extend(helper.make_tensor_value_info(name, _FLOAT, None) for name in names)
+    outputs = tuple(TensorSpec(name, "float32", ()) for name in names)
+    return replace(model, content=graph, signature=Signature(model.signature.inputs, outputs))
+
+
+def folded_ranges(model: Model, context: Context) -> dict[str, Range]:
+    """Float tensors made of folded pixels, with their ranges: known exactly, not observed.
+
+    Where the normalisation allows it, the pixels themselves then are the quantized input.
+    """
+    folded = {spec.name for spec in model.signature.inputs if spec.dtype == "uint8"}
+    return {
+        normalised_tensor(name): Range.spanning(*pixel_range(preprocessing))
+        for name, preprocessing in context.preprocessing.items()
+        if name in folded
+    }

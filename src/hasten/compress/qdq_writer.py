@@ -1,0 +1,193 @@
+"""From ranges of activations to a graph with QuantizeLinear/DequantizeLinear pairs (QDQ).
+
+The writer is ONNX Runtime's; what it does to a graph is said here once, for all that have to agree
+with it: which operators it quantizes, and which tensors it takes out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from hasten.compress.calibration import Range
+from hasten.compress.step import quiet_quantizer
+from hasten.compress.weight_int8 import Weights
+from hasten.errors import RefusedError, one_line
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["Activations", "quantized_kinds", "removed_by_writer", "write_qdq"]
+
+#: How activations are stored: unsigned or signed.
+Activations = Literal["u8", "s8"]
+
+_MIN_OPSET = 13
+#: The QDQ writer takes these out where they follow what it quantizes.
+_RECTIFIERS = frozenset({"Relu", "Clip"})
+
+
+def write_qdq(
+    graph: onnx.ModelProto,
+    ranges: Mapping[str, Range],
+    *,
+    activations: Activations = "u8",
+    weights: Weights = "w8",
+    float_nodes: Sequence[str] = (),
+) -> onnx.ModelProto:
+    """Return the graph with its convolutions, matrix products and what lies between in int8.
+
+    ``ranges`` are of the activations, by tensor name; those that the writer takes out need none,
+    see ``removed_by_writer``. Weights are S8 per channel. Nodes named in ``float_nodes`` stay in
+    float. Raises RefusedError with the reason where the writer fails.
+    """
+    ready = dict(ranges)
+    for name, output in reversed(removed_by_writer(graph).items()):
+        if output in ready:
+            ready.setdefault(name, ready[output])
+    try:
+        return _written(graph, ready, activations, weights, float_nodes)
+    except Exception as error:
+        raise RefusedError(f"the QDQ writer failed: {one_line(error)}") from error
+
+
+def _written(
+    graph: onnx.ModelProto,
+    ranges: Mapping[str, Range],
+    activations: Activations,
+    weights: Weights,
+    float_nodes: Sequence[str],
+) -> onnx.ModelProto:
+    import onnx
+
+    source = onnx.ModelProto()
+    source.CopyFrom(_at_opset_13(graph))
+    unsigned = activations == "u8"
+    kept = _clips_to_keep(source)
+    for node in kept:
+        # The writer tells nodes apart by their names, and this one may have none.
+        node.name = node.name or f"{node.output[0]}_clip"
+    with quiet_quantizer():
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+        quantizer = QDQQuantizer(
+            source,
+            per_channel=True,
+            reduce_range=weights == "w7",
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8 if unsigned else QuantType.QInt8,
+            tensors_range=_tensors_range(ranges),
+            nodes_to_quantize=[],
+            nodes_to_exclude=[*float_nodes, *(node.name for node in kept)],
+            op_types_to_quantize=sorted(quantized_kinds()),
+            extra_options={
+                "WeightSymmetric": True,
+                "ActivationSymmetric": False,
+                "TensorQuantOverrides": _outputs_of_their_own(source, ranges),
+            },
+        )
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()  # ONNX asks for it, and readers refuse a file without
+    written: onnx.ModelProto = quantizer.model.model
+    return written
+
+
+def removed_by_writer(graph: onnx.ModelProto) -> dict[str, str]:
+    """Tensors that only a Relu or Clip reads, and its output: in the order of the graph.
+
+    The writer takes that node out and quantizes its output alone, since a quantized range clips
+    just as well, whether its levels are unsigned or signed.
+    """
+    readers = Counter(name for node in graph.graph.node for name in node.input)
+    produced = {name for node in graph.graph.node for name in node.output}
+    outputs = {output.name for output in graph.graph.output}
+    kept = {node.output[0] for node in _clips_to_keep(graph)}
+    return {
+        node.input[0]: node.output[0]
+        for node in graph.graph.node
+        if node.op_type in _RECTIFIERS
+        and readers[node.input[0]] == 1
+        and node.input[0] in produced - outputs
+        and node.output[0] not in kept
+    }
+
+
+def _clips_to_keep(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Clips that no quantized range stands in for: it would hold zero, and they may not."""
+    constants = _constants(graph)
+    clips = [node for node in graph.graph.node if node.op_type == "Clip"]
+    return [node for node in clips if not _holds_zero(node, constants)]
+
+
+def _holds_zero(clip: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether zero is within the bounds, which are attributes before opset 11."""
+    from onnx import numpy_helper
+
+    bounds = {attribute.name: attribute.f for attribute in clip.attribute}
+    for bound, name in zip(("min", "max"), clip.input[1:], strict=False):
+        if name and name not in constants:
+            return False
+        if name:
+            bounds[bound] = numpy_helper.to_array(constants[name]).item()
+    return bool(bounds.get("min", 0.0) <= 0.0 <= bounds.get("max", 0.0))
+
+
+def _constants(graph: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    made = {
+        node.output[0]: attribute.t
+        for node in graph.graph.node
+        for attribute in node.attribute
+        if node.op_type == "Constant" and attribute.name == "value"
+    }
+    return made | {tensor.name: tensor for tensor in graph.graph.initializer}
+
+
+def _tensors_range(ranges: Mapping[str, Range]) -> Any:
+    """Ranges in the writer's own type; the method it asks for says nothing where they are given."""
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+
+    data = {
+        name: TensorData(lowest=np.float32(found.low), highest=np.float32(found.high))
+        for name, found in ranges.items()
+    }
+    return TensorsData(CalibrationMethod.MinMax, data)
+
+
+def _outputs_of_their_own(
+    graph: onnx.ModelProto, ranges: Mapping[str, Range]
+) -> dict[str, list[dict[str, Any]]]:
+    """Ranges of outputs that a Relu or Clip reads too: the writer would give them that node's."""
+    rectified = {node.input[0] for node in graph.graph.node if node.op_type in _RECTIFIERS}
+    return {
+        output.name: [
+            {
+                "rmin": np.float32(ranges[output.name].low),
+                "rmax": np.float32(ranges[output.name].high),
+            }
+        ]
+        for output in graph.graph.output
+        if output.name in rectified and output.name in ranges
+    }
+
+
+def quantized_kinds() -> set[str]:
+    """Operators that the writer quantizes; the others stay in float."""
+    with quiet_quantizer():
+        from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    return {*QLinearOpsRegistry, *QDQRegistry}
+
+
+def _at_opset_13(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Per-channel scales came with opset 13; lift an older graph to it."""
+    from onnx import version_converter
+
+    old = any(
+        opset.domain in {"", "ai.onnx"} and opset.version < _MIN_OPSET
+        for opset in graph.opset_import
+    )
+    return version_converter.convert_version(graph, _MIN_OPSET) if old else graph
