@@ -14,6 +14,7 @@ from hasten.serve.engine.batch_times import BatchTimes
 from hasten.serve.engine.queue import RequestQueue
 from hasten.serve.engine.request import NEVER_NS, Batch, Request
 from hasten.serve.engine.settings import QueuePolicy, ServingSettings
+from hasten.serve.engine.standing_queue import StandingQueue
 
 __all__ = ["Scheduler"]
 
@@ -23,6 +24,8 @@ _REVIEW_EVERY = 64
 _AFRESH_EVERY = 32
 #: A larger batch is taken where it answers at least this share of the best rows a second.
 _CLOSE = 0.98
+#: The queue stands once requests would have been late for so many times the latency goal.
+_STANDING_GOALS = 10
 
 
 class Scheduler:
@@ -51,6 +54,7 @@ class Scheduler:
         self._since_review = self._reviews = 0
         goal = settings.latency_goal_ms
         self._goal_ns = int(goal * 1e6) if goal else 0
+        self._overload = StandingQueue(_STANDING_GOALS * self._goal_ns)
         policies = (
             self._batching.default_queue_policy,
             *self._batching.priority_queue_policy.values(),
@@ -140,15 +144,21 @@ class Scheduler:
             request.queue_limit_ns = request.arrival_ns + timeout * 1000
         if self._goal_ns:
             request.deadline_ns = request.arrival_ns + self._goal_ns
-            late_ns = self._finish_ns(request, now_ns) - request.deadline_ns
-            # Where nothing is before it, its own time is news.
-            if late_ns > 0 and (len(self._queue) or self._running):
-                raise OverloadedError(
-                    f"Cannot be answered within the latency goal of"
-                    f" {self._settings.latency_goal_ms:g} ms: {len(self._queue)} requests wait",
-                    retry_after_s=late_ns / 1e9,
-                )
+            self._refuse_late(request, now_ns)
         self._queue.push(request)
+
+    def _refuse_late(self, request: Request, now_ns: int) -> None:
+        """Raise OverloadedError for what would miss the latency goal, once the queue stands."""
+        late_ns = self._finish_ns(request, now_ns) - request.deadline_ns
+        # Where nothing is before it, its own time is news.
+        if late_ns <= 0 or not (len(self._queue) or self._running):
+            self._overload.in_time(now_ns)
+        elif self._overload.late(now_ns):
+            raise OverloadedError(
+                f"Cannot be answered within the latency goal of"
+                f" {self._settings.latency_goal_ms:g} ms: {len(self._queue)} requests wait",
+                retry_after_s=late_ns / 1e9,
+            )
 
     def _finish_ns(self, request: Request, now_ns: int) -> float:
         """Expect when a request that came now would be answered."""
@@ -201,10 +211,14 @@ class Scheduler:
         return max(self._takes[min(waiting, self._cap)], head.rows)
 
     def _pop(self, head: Request, rows: int, now_ns: int) -> list[Request]:
-        """Take up to so many rows off the queue, and drop those that are too late."""
+        """Take up to so many rows off the queue, and drop those that are too late.
+
+        What misses the latency goal is dropped where the queue stands; a late answer after a burst
+        is better than none.
+        """
         queue, key, taken, found = self._queue, head.key, 0, []
-        finish = now_ns
-        if self._goal_ns:
+        stands, finish = self._overload.stands, now_ns
+        if stands:
             expected = self.times.expect(self.size_of(rows)) * self.times.tail_factor
             # Were times to grow beyond the goal, nothing would run that could tell of better ones.
             finish += min(int(expected), self._goal_ns // 2)
@@ -214,7 +228,7 @@ class Scheduler:
                 break
             if request.queue_limit_ns <= now_ns:
                 self._timed_out(request, now_ns)
-            elif request.deadline_ns < finish:
+            elif stands and request.deadline_ns < finish:
                 self._drop(request, "would miss its latency goal")
             else:
                 found.append(request)
@@ -251,7 +265,7 @@ class Scheduler:
         for request in self._queue.drain():
             if request.queue_limit_ns <= now_ns:
                 self._timed_out(request, now_ns)
-            elif request.deadline_ns <= now_ns:
+            elif self._overload.stands and request.deadline_ns <= now_ns:
                 self._drop(request, "would miss its latency goal")
             else:
                 self._queue.push(request)
