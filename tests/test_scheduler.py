@@ -275,11 +275,11 @@ def test_a_goal_caps_the_batch_so_that_waiting_and_running_fit() -> None:
 
 
 def overloaded(**settings: Any) -> Scheduler:
-    """A scheduler of batches of 4 ms whose queue has stood: every request was late for 100 ms."""
+    """A scheduler of batches of 4 ms whose queue has stood: every request was late for 200 ms."""
     one = scheduler(sizes=(1,), fixed_ns=4.0 * MS, latency_goal_ms=10.0, **settings)
     late = admitted(one, *(made() for _ in range(8)))
     with pytest.raises(OverloadedError):
-        one.admit(made(100 * MS), 100 * MS)
+        one.admit(made(200 * MS), 200 * MS)
     for request in late:
         one.cancel(request)
     return one
@@ -297,7 +297,7 @@ def test_a_burst_is_answered_late_rather_than_refused() -> None:
 
 
 def test_once_the_queue_stands_what_cannot_be_answered_in_time_is_refused_at_arrival() -> None:
-    now = 100 * MS
+    now = 200 * MS
     one = overloaded()
     admitted(one, *at(now, count=2))
     with pytest.raises(OverloadedError, match=r"latency goal of 10 ms: 2 requests wait") as caught:
@@ -307,7 +307,7 @@ def test_once_the_queue_stands_what_cannot_be_answered_in_time_is_refused_at_arr
 
 
 def test_more_executors_admit_more() -> None:
-    now = 100 * MS
+    now = 200 * MS
     one = overloaded(executors=2)
     admitted(one, *at(now, count=4))
     with pytest.raises(OverloadedError):
@@ -315,7 +315,7 @@ def test_more_executors_admit_more() -> None:
 
 
 def test_a_batch_that_runs_counts_with_what_is_left_of_it() -> None:
-    now = 100 * MS
+    now = 200 * MS
     one = overloaded()
     admitted(one, *at(now, count=2))
     assert len(taken(one, now)) == 1
@@ -325,7 +325,7 @@ def test_a_batch_that_runs_counts_with_what_is_left_of_it() -> None:
 
 
 def test_once_the_queue_stands_what_would_miss_its_goal_is_dropped_before_it_is_run() -> None:
-    now = 100 * MS
+    now = 200 * MS
     one = overloaded()
     late, fresh = admitted(one, made(now - 6 * MS), made(now))
     assert taken(one, now + MS) == [fresh]
@@ -336,7 +336,7 @@ def test_once_the_queue_stands_what_would_miss_its_goal_is_dropped_before_it_is_
 
 def test_a_while_without_a_late_request_ends_the_refusing() -> None:
     one = overloaded()
-    admitted(one, *at(250 * MS, count=8))
+    admitted(one, *at(450 * MS, count=8))
     assert one.waiting == 8
 
 

@@ -25,7 +25,7 @@ _AFRESH_EVERY = 32
 #: A larger batch is taken where it answers at least this share of the best rows a second.
 _CLOSE = 0.98
 #: The queue stands once requests would have been late for so many times the latency goal.
-_STANDING_GOALS = 10
+_STANDING_GOALS = 20
 
 
 class Scheduler:
