@@ -101,6 +101,22 @@ def test_the_exporters_notes_are_trimmed(small: Model) -> None:
     assert b"pkg.torch" not in small.payload
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_batch_norms_are_kept_where_asked_for(tmp_path: Path, kept: bool) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU())
+    image = torch.randn(1, 3, 6, 6)
+    net.train()(torch.randn(16, 3, 6, 6))  # statistics of its own
+    model = load(net, image, scratch=tmp_path, keep_batch_norms=kept)
+    norms = ["BatchNormalization"] if kept else []
+    assert [node.op_type for node in model.graph.graph.node] == ["Conv", *norms, "Relu"]
+    np.testing.assert_allclose(
+        run(model, {"input": image.numpy()})["output"],
+        net.eval()(image).detach().numpy(),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
 def test_a_pt2_file_keeps_its_free_dimensions(small: Model, tmp_path: Path) -> None:
     assert small.torch is not None
     path = shutil.copy(small.torch.location, tmp_path / "small.pt2")

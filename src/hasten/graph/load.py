@@ -54,19 +54,23 @@ def load(
     *,
     inputs: Sequence[InputSpec] = (),
     scratch: Path,
+    keep_batch_norms: bool = False,
 ) -> Model:
     """Return the model that ``source`` is, or leads to.
 
     ``source`` is a path (.onnx, .tflite, .pt2), ``package.module:callable``, an nn.Module, an
-    onnx.ModelProto, or a Model, which comes back as it is. ``inputs`` and ``example`` are for
-    PyTorch, see ``export_torch``. ``scratch`` is a folder of the caller's that outlives the model.
+    onnx.ModelProto, or a Model, which comes back as it is. ``inputs``, ``example`` and
+    ``keep_batch_norms`` are for PyTorch, see ``export_torch``. ``scratch`` is a folder of the
+    caller's that outlives the model.
 
     Raises ModelError for what cannot be read, OptionError for inputs that do not fit the source.
     """
     if isinstance(source, str | Path):
-        return _from_name(source, example, inputs, scratch)
+        return _from_name(source, example, inputs, scratch, keep_batch_norms)
     if _is_torch_module(source):
-        return export_torch(source, inputs, example=example, scratch=scratch)
+        return export_torch(
+            source, inputs, example=example, scratch=scratch, keep_batch_norms=keep_batch_norms
+        )
     _refuse_inputs(example, inputs, type(source).__name__)
     if isinstance(source, Model):
         return source
@@ -80,16 +84,20 @@ def load(
 
 
 def _from_name(
-    source: str | Path, example: Any, inputs: Sequence[InputSpec], scratch: Path
+    source: str | Path,
+    example: Any,
+    inputs: Sequence[InputSpec],
+    scratch: Path,
+    keep_batch_norms: bool,
 ) -> Model:
     path = Path(source)
     suffix = path.suffix.lower()
     if isinstance(source, str) and is_object_path(source) and not path.exists():
         _refuse_inputs(example, (), source)
-        return export_torch(source, inputs, scratch=scratch)
+        return export_torch(source, inputs, scratch=scratch, keep_batch_norms=keep_batch_norms)
     if suffix == ".pt2":
         _refuse_inputs(example, (), str(source))
-        return export_torch(path, inputs, scratch=scratch)
+        return export_torch(path, inputs, scratch=scratch, keep_batch_norms=keep_batch_norms)
     if suffix in _FILES:
         _refuse_inputs(example, inputs, str(source))
         return _FILES[suffix](path)

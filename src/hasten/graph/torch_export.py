@@ -55,6 +55,7 @@ def export_torch(
     example: Any = None,
     scratch: Path,
     name: str = "",
+    keep_batch_norms: bool = False,
 ) -> Model:
     """Export a PyTorch model to ONNX and remember where the original is, as its reference.
 
@@ -70,8 +71,9 @@ def export_torch(
 
     ``inputs`` are positional, except that specs which all bear names of ``forward``'s arguments go
     to those. Modules are put in evaluation mode; an nn.Module is saved below ``scratch`` as .pt2,
-    which must stay as long as the reference is to run. That the graph computes what the module
-    does is for the caller to check: this room knows no runtime.
+    which must stay as long as the reference is to run. Batch norms become part of the weights
+    before them, unless ``keep_batch_norms``, as a network needs that is yet to be trained. That the
+    graph computes what the module does is for the caller to check: this room knows no runtime.
 
     Raises ModelError when loading or exporting fails, OptionError for inputs that are missing or do
     not fit, MissingExtraError without torch or onnxscript.
@@ -89,7 +91,7 @@ def export_torch(
         exported = _from_module(source.eval(), inputs, example, where, location=None)
         exported = _saved(exported, scratch)
         name = name or type(source).__name__
-    proto = _to_onnx(exported, where)
+    proto = _to_onnx(exported, where, keep_batch_norms=keep_batch_norms)
     origin = TorchSource(exported.location, exported.inputs, exported.outputs)
     _name_free_dims(proto, exported.asked)
     model = model_from_proto(proto, name)
@@ -245,7 +247,7 @@ def _write(program: ExportedProgram, path: Path) -> None:
         torch.export.save(program, file)
 
 
-def _to_onnx(exported: _Exported, where: str) -> onnx.ModelProto:
+def _to_onnx(exported: _Exported, where: str, *, keep_batch_norms: bool) -> onnx.ModelProto:
     import torch
 
     with _quiet():
@@ -258,6 +260,7 @@ def _to_onnx(exported: _Exported, where: str) -> onnx.ModelProto:
                 opset_version=_OPSET,
                 input_names=list(exported.inputs),
                 output_names=list(exported.outputs),
+                optimize=not keep_batch_norms,
             )
         except Exception as error:
             raise ModelError(
@@ -267,9 +270,19 @@ def _to_onnx(exported: _Exported, where: str) -> onnx.ModelProto:
             ) from error
     if converted is None:
         raise ModelError(expected="an exported graph", got="none from torch.onnx", where=where)
+    if keep_batch_norms:
+        _fold_constants(converted)
     proto: onnx.ModelProto = converted.model_proto
     _trim(proto)
     return proto
+
+
+def _fold_constants(converted: torch.onnx.ONNXProgram) -> None:
+    """Do what the exporter's optimizer does, but for its fusions: one of them folds batch norms."""
+    from onnxscript import optimizer
+
+    optimizer.fold_constants(converted.model)
+    optimizer.remove_unused_nodes(converted.model)
 
 
 def _trim(proto: onnx.ModelProto) -> None:
