@@ -20,6 +20,9 @@ SERVER = ServerFigures(
     resident_bytes=80_000_000,
     cache_bytes=1000,
     cache_budget_bytes=2000,
+    body_bytes=3000,
+    body_budget_bytes=4000,
+    bodies_refused=5,
 )
 
 TRITON = {
@@ -137,6 +140,9 @@ def test_the_server_s_own_figures_are_there_without_a_model() -> None:
         "hasten_build_info": 1,
         "hasten_cache_bytes": 1000,
         "hasten_cache_budget_bytes": 2000,
+        "hasten_body_bytes": 3000,
+        "hasten_body_budget_bytes": 4000,
+        "hasten_bodies_refused": 5,
         "hasten_resident_memory_bytes": 80_000_000,
         "hasten_open_connections": 3,
         "hasten_uptime_seconds": 1.5,

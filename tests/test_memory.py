@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
-from hasten.measure.memory import peak_memory_bytes, resident_memory_bytes
+import pytest
+
+from hasten.measure.memory import (
+    peak_memory_bytes,
+    resident_memory_bytes,
+    usable_memory_bytes,
+)
+from hasten.measure.system_files import SystemFiles
 
 _PRINT_PEAK = """
 from hasten.measure.memory import peak_memory_bytes
@@ -39,3 +48,22 @@ def test_what_is_resident_falls_again_when_it_is_freed() -> None:
     del block
     assert held - before > 60 * 2**20
     assert resident_memory_bytes() < held - 60 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "limit"),
+    [
+        ("0::/a/b", "a/memory.max"),
+        ("4:memory:/a/b", "memory/a/memory.limit_in_bytes"),
+    ],
+)
+def test_a_cgroup_leaves_less_than_the_machine_has(tmp_path: Path, cgroup: str, limit: str) -> None:
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    of_self = tmp_path / "proc/self/cgroup"
+    of_limit = tmp_path / "sys/fs/cgroup" / limit
+    for path in (of_self, of_limit):
+        path.parent.mkdir(parents=True)
+    of_self.write_text(cgroup)
+    for text, usable in (("5000", 5000), ("max", machine), (str(2**63 - 4096), machine)):
+        of_limit.write_text(text)
+        assert usable_memory_bytes(SystemFiles(tmp_path)) == usable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Literal
@@ -31,6 +32,7 @@ def serve(
     cache_policy: Literal["lru", "tiny-lfu"] = "lru",
     cache_ttl: str | None = None,
     body_mb: float = 64.0,
+    body_memory_mb: float | None = None,
     transfer_timeout: str = "30s",
 ) -> int:
     """Serve models over HTTP with the V2 protocol, until Ctrl-C or SIGTERM.
@@ -53,6 +55,9 @@ def serve(
         Keep a response for this long: 90s, 5m.
     body_mb
         The longest body of a request, in megabytes.
+    body_memory_mb
+        What the bodies of all connections may hold together, in megabytes; a quarter of the
+        memory by default.
     transfer_timeout
         Hang up on a client that takes longer to send a request, or to take an answer: 30s, 5m.
     """
@@ -66,10 +71,7 @@ def serve(
             expected=f"a port from 0 to {_PORTS}", got=str(http_port), where="--http-port"
         )
     settings = _read(config) if config else None
-    limits = Limits(
-        body_bytes=megabytes(body_mb, "--body-mb") or 0,
-        transfer_s=seconds(transfer_timeout, "--transfer-timeout"),
-    )
+    limits = _limits(body_mb, body_memory_mb, transfer_timeout)
     cache: ResponseCache[Request] | None = None
     cache_bytes = megabytes(cache_mb, "--cache-mb")
     if cache_bytes:
@@ -103,6 +105,23 @@ def serve(
 
     uvloop.run(server.run(started))
     return 0
+
+
+def _limits(body_mb: float, body_memory_mb: float | None, transfer_timeout: str) -> Limits:
+    limits = Limits(
+        body_bytes=megabytes(body_mb, "--body-mb") or 0,
+        transfer_s=seconds(transfer_timeout, "--transfer-timeout"),
+    )
+    bodies_bytes = megabytes(body_memory_mb, "--body-memory-mb")
+    if bodies_bytes is None:
+        return limits
+    if bodies_bytes < limits.body_bytes:
+        raise OptionError(
+            expected=f"room for one body at least, which is --body-mb {body_mb:g}",
+            got=f"{body_memory_mb:g}",
+            where="--body-memory-mb",
+        )
+    return replace(limits, bodies_bytes=bodies_bytes)
 
 
 def _read(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Resident memory of this process: its peak, and now."""
+"""Memory: what is resident of this process, its peak, and what it may use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import resource
 import sys
 
-__all__ = ["peak_memory_bytes", "resident_memory_bytes"]
+from hasten.measure.system_files import SystemFiles
+
+__all__ = ["peak_memory_bytes", "resident_memory_bytes", "usable_memory_bytes"]
 
 
 def peak_memory_bytes() -> int:
@@ -30,3 +32,10 @@ def resident_memory_bytes() -> int:
         return peak_memory_bytes()
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def usable_memory_bytes(system: SystemFiles | None = None) -> int:
+    """Return the memory of the machine in bytes, or what the cgroups leave of it."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = (system or SystemFiles()).cgroup_memory_bytes()
+    return machine if limit is None else min(machine, limit)

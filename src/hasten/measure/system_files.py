@@ -82,6 +82,14 @@ class SystemFiles:
             if limit_us > 0:
                 yield limit_us / (self.number(f"{folder}/cpu.cfs_period_us") or _PERIOD_US)
 
+    def cgroup_memory_bytes(self) -> int | None:
+        """Bytes of memory the cgroups allow, of either version; None without a limit."""
+        limits = [self.number(f"{folder}/memory.max") for folder in self._cgroups("")]
+        limits += [
+            self.number(f"{folder}/memory.limit_in_bytes") for folder in self._cgroups("memory")
+        ]
+        return min((limit for limit in limits if limit is not None), default=None)
+
     def throttled_periods(self) -> int:
         """Periods in which a quota stopped this process, or others that share it."""
         folders = [*self._cgroups(""), *self._cgroups("cpu")]

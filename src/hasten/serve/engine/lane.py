@@ -102,6 +102,8 @@ class Lane:
         with self._lock:
             if request.cancelled:
                 return
+            if request.queued:
+                request.inputs = ()  # it may stay in the queue for a while
             self._scheduler.cancel(request)
         self._statistics.failed("CANCELED", perf_counter_ns() - request.arrival_ns)
         if self._closing:

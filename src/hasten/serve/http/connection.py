@@ -1,4 +1,4 @@
-"""One client's connection: bytes in, requests out, answers back in order.
+"""One client's connection: bytes in, requests out.
 
 A body of any size is received once: small ones come with the head in the buffer that all
 connections share, large ones are read by the kernel straight into memory of their own.
@@ -10,21 +10,20 @@ next request with the same bytes before its body costs one look-up.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import socket
-from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from hasten.serve.http.body import decompressed, room
+from hasten.errors import HastenError
+from hasten.serve.http.body import room
+from hasten.serve.http.body_memory import UNCOUNTED_BYTES, BodyMemory
 from hasten.serve.http.exchange import Exchange, HttpError
 from hasten.serve.http.head import HeadLines, KnownHead
+from hasten.serve.http.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from hasten.serve.http.server import Limits
 
@@ -32,23 +31,21 @@ __all__ = ["Connection", "Shared"]
 
 #: Bodies above this are received straight into their own memory.
 _LARGE_BYTES = 65_536
-#: Requests of one connection that may wait for their answers before it is read on.
-_PIPELINED = 64
 #: Heads that are kept, and the longest that is.
 _KEPT = 1024
 _LONGEST_KEPT = 2048
 _END = b"\r\n\r\n"
-#: How often a file that is to be sent looks whether it is its turn.
-_TURN_S = 0.001
-_CLOSE = (b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 _VERSIONS = frozenset({"1.1", "1.0"})
 
 
 class Shared:
-    """What the connections of one server share: limits, the buffer, and where requests go."""
+    """What the connections of one server share: limits, memory, and where requests go."""
 
-    def __init__(self, limits: Limits, handle: Callable[[Exchange], None]) -> None:
+    def __init__(
+        self, limits: Limits, memory: BodyMemory, handle: Callable[[Exchange], None]
+    ) -> None:
         self.limits = limits
+        self.memory = memory
         self.handle = handle
         self.connections: set[Connection] = set()
         #: Set when the last of them is lost.
@@ -59,52 +56,47 @@ class Shared:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Knows HTTP/1.1 and nothing of what is served."""
+    """Reads HTTP/1.1; what it reads goes into a pipeline, which answers."""
 
     __slots__ = (
         "_body",
         "_body_bytes",
         "_chunks",
-        "_closing",
         "_deaf",
         "_exchange",
         "_filled",
-        "_full",
         "_head_bytes",
         "_lines",
+        "_no_room",
         "_parser",
-        "_paused",
-        "_pending",
+        "_pipeline",
         "_raw_head",
         "_receiving",
         "_shared",
-        "_transport",
         "_unread",
-        "since",
     )
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
+        self._pipeline = Pipeline(shared.handle, shared.memory, shared.limits.body_bytes)
         self._parser = httptools.HttpRequestParser(self)
-        self._pending: deque[Exchange] = deque()
-        self._exchange = Exchange(self, b"", b"")
+        self._exchange = Exchange(self._pipeline, b"", b"")
         self._receiving = False
         self._body: memoryview | None = None
         self._chunks: list[bytes] = []
         self._body_bytes = self._filled = self._head_bytes = 0
         self._lines = HeadLines()
-        self._closing = self._paused = self._full = self._deaf = False
+        #: Whether what comes is not looked at any more, and whether this body is thrown away.
+        self._deaf = self._no_room = False
         #: Bytes that the parser was given and has told nothing of yet.
         self._unread = 0
         self._raw_head = b""
-        #: When the client last did its part; 0 while the server has the turn.
-        self.since = monotonic()
 
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        self._transport = cast("asyncio.Transport", transport)
+        self._pipeline.transport = cast("asyncio.Transport", transport)
         self._shared.connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -113,13 +105,23 @@ class Connection(asyncio.BufferedProtocol):
         self._shared.connections.discard(self)
         if not self._shared.connections:
             self._shared.left.set()
-        self._closing = self._deaf = True
-        for exchange in self._pending:
-            if exchange.waits is not None:
-                model, request = exchange.waits
-                model.cancel(request)
-        self._pending.clear()
+        self._deaf = True
+        self._pipeline.lose()
+        self._shared.memory.give_back(self._exchange)  # it may not have been whole
         self._body = None
+        self._chunks.clear()
+
+    def eof_received(self) -> bool:
+        """Close: whoever hangs up looks like this, and what nobody waits for need not be run."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Stop reading from a client that does not read."""
+        self._pipeline.pause()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._pipeline.resume()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the kernel is to write."""
@@ -146,7 +148,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _known(self, data: bytes) -> bytes:
         """Begin the requests whose heads were parsed before; return what is left for the parser."""
-        heads = self._shared.heads
+        heads, pipeline = self._shared.heads, self._pipeline
         while data and not self._deaf:
             end = data.find(_END) + len(_END)
             if end < len(_END):
@@ -156,19 +158,23 @@ class Connection(asyncio.BufferedProtocol):
             if head is None:
                 self._raw_head = data[:end] if end <= _LONGEST_KEPT else b""
                 return data
-            exchange = Exchange(self, head.method, head.url)
+            exchange = Exchange(pipeline, head.method, head.url)
             exchange.header_bytes = head.header_bytes
             exchange.encoding = head.encoding
-            stop = end + head.body_bytes
+            size = head.body_bytes
+            if size > UNCOUNTED_BYTES and not self._shared.memory.take(exchange, size):
+                self._raw_head = b""
+                return data  # the parser throws the body away as it comes
+            stop = end + size
             if stop > len(data):
-                self._exchange, self._receiving, self.since = exchange, True, monotonic()
-                self._body = exchange.body = room(head.body_bytes)
+                self._exchange, self._receiving, pipeline.since = exchange, True, monotonic()
+                self._body = exchange.body = room(size)
                 self._filled = len(data) - end
                 self._body[: self._filled] = data[end:]
                 return b""
             exchange.body = data[end:stop]
             data = data[stop:]
-            self._begin(exchange)
+            pipeline.begin(exchange)
         return b""
 
     def _parse(self, data: bytes) -> None:
@@ -194,32 +200,15 @@ class Connection(asyncio.BufferedProtocol):
             return data[upgrade.args[0] :]
         return b""
 
-    def eof_received(self) -> bool:
-        """Close: whoever hangs up looks like this, and what nobody waits for need not be run."""
-        return False
-
-    def pause_writing(self) -> None:
-        """Stop reading from a client that does not read."""
-        self._paused = True
-        self.since = monotonic()
-        self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """Go on."""
-        self._paused = False
-        self.since = 0.0 if self._pending else monotonic()
-        if not self._full:
-            self._transport.resume_reading()
-
     # What the parser calls.
 
     def on_message_begin(self) -> None:
         """A request begins."""
         self._body_bytes = self._head_bytes = 0
         self._lines = HeadLines()
-        self._exchange = Exchange(self, b"", b"")
-        self._receiving = True
-        self.since = monotonic()
+        self._exchange = Exchange(self._pipeline, b"", b"")
+        self._receiving, self._no_room = True, False
+        self._pipeline.since = monotonic()
 
     def on_url(self, url: bytes) -> None:
         """Keep the target; it may come in pieces."""
@@ -263,9 +252,13 @@ class Connection(asyncio.BufferedProtocol):
                 413, f"Expected a body of at most {limit} bytes, got {length}", closes=True
             )
         self._keep_head(exchange)
+        if length > UNCOUNTED_BYTES and not self._shared.memory.take(exchange, length):
+            self._no_room = True
         if lines.expects and version == "1.1":
-            self._continue()
-        if length > _LARGE_BYTES:
+            if self._no_room:  # nothing says whether the body will be sent all the same
+                raise self._shared.memory.refusal()
+            self._pipeline.ask_for_body()
+        if length > _LARGE_BYTES and not self._no_room:
             exchange.body = room(length)
 
     def on_body(self, data: bytes) -> None:
@@ -277,8 +270,14 @@ class Connection(asyncio.BufferedProtocol):
         if self._body_bytes > self._shared.limits.body_bytes:
             limit = self._shared.limits.body_bytes
             raise HttpError(413, f"Expected a body of at most {limit} bytes", closes=True)
+        if self._no_room:
+            return
         if isinstance(exchange.body, memoryview):
             exchange.body[begin : self._body_bytes] = data
+        elif self._lines.chunked and not self._shared.memory.take(exchange, len(data)):
+            self._no_room = True
+            self._chunks.clear()
+            self._shared.memory.give_back(exchange)
         else:
             self._chunks.append(data)
 
@@ -293,7 +292,10 @@ class Connection(asyncio.BufferedProtocol):
             exchange.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             self._chunks = []
         self._deaf = not exchange.keep_alive
-        self._begin(exchange)
+        if self._no_room:
+            self._pipeline.refuse(exchange, self._shared.memory.refusal())
+        else:
+            self._pipeline.begin(exchange)
 
     # What this class calls.
 
@@ -308,14 +310,7 @@ class Connection(asyncio.BufferedProtocol):
     def _body_complete(self) -> None:
         self._body, self._receiving = None, False
         self._deaf = not self._exchange.keep_alive
-        self._begin(self._exchange)
-
-    def _continue(self) -> None:
-        """Ask for the body, once all answers before this request's are sent."""
-        waits = Exchange(self, b"", b"")
-        self._pending.append(waits)
-        self.answer(waits, [b"HTTP/1.1 100 Continue\r\n\r\n"])
-        self.since = monotonic()
+        self._pipeline.begin(self._exchange)
 
     def _keep_head(self, exchange: Exchange) -> None:
         """Remember what the head of a plain request said."""
@@ -331,133 +326,48 @@ class Connection(asyncio.BufferedProtocol):
                 exchange.method, exchange.url, length, exchange.header_bytes, exchange.encoding
             )
 
-    def _begin(self, exchange: Exchange) -> None:
-        self.since = 0.0
-        self._pending.append(exchange)
-        if len(self._pending) >= _PIPELINED:
-            self._full = True
-            self._transport.pause_reading()
-        try:
-            if exchange.encoding:
-                limit = self._shared.limits.body_bytes
-                exchange.body = decompressed(exchange.body, exchange.encoding, limit)
-        except HttpError as error:
-            exchange.fail(error)
-            return
-        self._shared.handle(exchange)
-
-    def answer(self, exchange: Exchange, parts: list[bytes | memoryview]) -> None:
-        """Send an answer, or keep it until those before it are sent."""
-        pending = self._pending
-        if self._closing or not pending:
-            return
-        if len(parts) == len(pending) == 1 and exchange.keep_alive and pending[0] is exchange:
-            pending.popleft()
-            self._transport.write(parts[0])
-            self.since = monotonic()
-            return
-        exchange.parts = parts
-        while pending and pending[0].parts and not self._closing:
-            first = pending.popleft()
-            self._send(first, first.parts)
-        if not pending and not self._closing:
-            self.since = monotonic()
-        if self._full and len(pending) < _PIPELINED and not self._closing:
-            self._full = False
-            if not self._paused:
-                self._transport.resume_reading()
-
-    @contextlib.asynccontextmanager
-    async def taken_over(self, exchange: Exchange, head: bytes) -> AsyncIterator[socket.socket]:
-        """Lend the socket to send the rest of an answer past this class.
-
-        Raises HttpError where the client has gone. One that goes meanwhile ends the connection.
-        """
-        while not self._closing and self._pending and self._pending[0] is not exchange:
-            await asyncio.sleep(_TURN_S)
-        if self._closing:
-            raise HttpError(500, "The client has gone")
-        self._transport.pause_reading()
-        if not exchange.keep_alive:
-            head = head.replace(*_CLOSE, 1)
-        self._transport.write(head)
-        while self._transport.get_write_buffer_size() and not self._closing:
-            await asyncio.sleep(_TURN_S)
-        own = socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
-        try:
-            with own:
-                yield own
-        except OSError:
-            self._closing = self._deaf = True
-            self._transport.abort()
-            return
-        if self._closing:
-            return
-        self._pending.popleft()
-        if not exchange.keep_alive:
-            self.close()
-            return
-        self._transport.resume_reading()
-        self.since = monotonic()
-        if self._pending and self._pending[0].parts:
-            self.answer(self._pending[0], self._pending[0].parts)
-
-    def _send(self, exchange: Exchange, parts: list[bytes | memoryview]) -> None:
-        if not exchange.keep_alive:
-            parts[0] = bytes(parts[0]).replace(*_CLOSE, 1)
-        if len(parts) == 1:
-            self._transport.write(parts[0])
-        else:
-            self._transport.writelines(parts)
-        if not exchange.keep_alive:
-            self.close()
-
-    def _reject(self, error: HttpError) -> None:
+    def _reject(self, error: HastenError) -> None:
         """Answer what cannot be read as a request, and end: where the next begins is not known."""
         if self._deaf:
             return
         self._deaf = True
-        exchange = self._exchange if self._receiving else Exchange(self, b"", b"")
+        exchange = self._exchange if self._receiving else Exchange(self._pipeline, b"", b"")
         self._body, self._receiving = None, False
         exchange.keep_alive = False
-        self._pending.append(exchange)
-        self._transport.pause_reading()
-        exchange.fail(error)
+        self._pipeline.transport.pause_reading()
+        self._pipeline.refuse(exchange, error)
 
     def _failed(self, cause: BaseException | None) -> None:
         """Answer what went wrong in a callback; what nobody expected is told to the loop too."""
-        if isinstance(cause, HttpError):
+        if isinstance(cause, HastenError):
             self._reject(cause)
             return
         context = {"message": "a request could not be handled", "exception": cause}
         asyncio.get_running_loop().call_exception_handler(context)
-        if self._pending and not self._pending[-1].parts:
-            exchange = self._pending[-1]
-            exchange.keep_alive = False
-            exchange.fail(HttpError(500, "The server failed; its log says why"))
-        else:
-            self._transport.abort()
+        self._pipeline.fail_last(HttpError(500, "The server failed; its log says why"))
+
+    # What the server calls.
+
+    @property
+    def since(self) -> float:
+        """When the client last did its part; 0 while the server has the turn."""
+        return self._pipeline.since
+
+    @property
+    def transferring(self) -> bool:
+        """Whether a request has begun and is not whole, or an answer is not taken."""
+        return self._receiving or self._pipeline.paused
 
     def expire(self, error: HttpError) -> None:
         """End the connection of a client that is too slow."""
-        if self._paused:
-            self._transport.abort()
+        if self._pipeline.paused:
+            self._pipeline.transport.abort()
         elif not self._receiving:
             self.close()
         else:
             self._reject(error)
 
-    @property
-    def transferring(self) -> bool:
-        """Whether a request has begun and is not whole, or an answer is not taken."""
-        return self._receiving or self._paused
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        """The transport, for what is sent past this class."""
-        return self._transport
-
     def close(self) -> None:
         """Close once what was written is sent."""
-        self._closing = self._deaf = True
-        self._transport.close()
+        self._deaf = True
+        self._pipeline.close()

@@ -20,7 +20,7 @@ from hasten.errors import (
 if TYPE_CHECKING:
     from hasten.serve.engine.model import ServedModel
     from hasten.serve.engine.request import Request
-    from hasten.serve.http.connection import Connection
+    from hasten.serve.http.pipeline import Pipeline
 
 __all__ = ["Exchange", "HttpError", "MethodError", "error_message", "message", "status_of"]
 
@@ -70,23 +70,26 @@ class Exchange:
 
     __slots__ = (
         "body",
-        "connection",
         "encoding",
         "header_bytes",
+        "held_bytes",
         "keep_alive",
         "method",
         "parts",
+        "pipeline",
         "url",
         "waits",
     )
 
-    def __init__(self, connection: Connection, method: bytes, url: bytes) -> None:
-        self.connection = connection
+    def __init__(self, pipeline: Pipeline, method: bytes, url: bytes) -> None:
+        self.pipeline = pipeline
         self.method = method
         self.url = url
         self.body: bytes | memoryview = b""
         self.header_bytes: int | None = None
         self.encoding = b""
+        #: What its body counts in the memory of all bodies.
+        self.held_bytes = 0
         self.keep_alive = True
         #: The answer, while it waits for those before it.
         self.parts: list[bytes | memoryview] = []
@@ -98,7 +101,7 @@ class Exchange:
         if self.method == b"HEAD":
             head, end, _ = bytes(parts[0]).partition(b"\r\n\r\n")
             parts = [head + end]
-        self.connection.answer(self, parts)
+        self.pipeline.answer(self, parts)
 
     def answer_json(self, document: Any, status: int = 200) -> None:
         """Answer with a document."""

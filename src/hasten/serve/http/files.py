@@ -33,11 +33,10 @@ async def send_file(exchange: Exchange, path: Path, content_type: str) -> None:
         raise HttpError(404, f"Expected a file to send, got {error.strerror}") from error
     try:
         size = os.fstat(file).st_size
-        connection = exchange.connection
         head = (
             f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {size}\r\n\r\n"
         ).encode("latin-1")
-        async with connection.taken_over(exchange, head) as own:
+        async with exchange.pipeline.taken_over(exchange, head) as own:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(None, _send, own, file, size)
     finally:

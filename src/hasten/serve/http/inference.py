@@ -48,7 +48,7 @@ class Inference:
         except HastenError as error:
             exchange.fail(error)
         else:
-            exchange.connection.answer(exchange, parts)
+            exchange.pipeline.answer(exchange, parts)
 
 
 class _Pending(Request):

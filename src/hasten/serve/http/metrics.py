@@ -46,6 +46,10 @@ class ServerFigures:
     #: What the response cache holds and may hold.
     cache_bytes: int = 0
     cache_budget_bytes: int = 0
+    #: What bodies of requests hold and may hold, and how many were refused for it.
+    body_bytes: int = 0
+    body_budget_bytes: int = 0
+    bodies_refused: int = 0
 
 
 class _Family(NamedTuple):
@@ -240,6 +244,12 @@ def _server_lines(server: ServerFigures) -> Iterator[str]:
             "Bytes of the server that are resident in memory",
             server.resident_bytes,
         ),
+        ("hasten_body_bytes", "Bytes that bodies of requests hold", server.body_bytes),
+        (
+            "hasten_body_budget_bytes",
+            "Bytes that bodies of requests may hold",
+            server.body_budget_bytes,
+        ),
         ("hasten_open_connections", "Connections that are open", server.open_connections),
         ("hasten_uptime_seconds", "Seconds since the server started", server.uptime_ns / 1e9),
     )
@@ -248,6 +258,8 @@ def _server_lines(server: ServerFigures) -> Iterator[str]:
     yield from _family(name, "gauge", "The version that serves", [name + info])
     for name, meaning, value in gauges:
         yield from _family(name, "gauge", meaning, [f"{name} {value}"])
+    name, meaning = "hasten_bodies_refused_total", "Requests refused for want of room for bodies"
+    yield from _family(name, "counter", meaning, [f"{name} {server.bodies_refused}"])
 
 
 def statistics_document(models: Mapping[tuple[str, int], ModelStatistics]) -> bytes:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from hasten.serve.engine.engine import Engine
     from hasten.serve.engine.model import ServedModel
+    from hasten.serve.http.body_memory import BodyMemory
     from hasten.serve.repository.loader import Loader
 
 __all__ = ["Routes"]
@@ -50,10 +51,14 @@ class Routes:
     """Finds the handler of a path, and remembers those of infer requests."""
 
     def __init__(
-        self, engine: Engine, repository: Loader, open_connections: Callable[[], int]
+        self,
+        engine: Engine,
+        repository: Loader,
+        memory: BodyMemory,
+        open_connections: Callable[[], int],
     ) -> None:
         self._engine = engine
-        self._status = Status(engine)
+        self._status = Status(engine, memory)
         self._open_connections = open_connections
         self._repository = repository
         self._infer: dict[bytes, Inference] = {}

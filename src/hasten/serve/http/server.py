@@ -8,13 +8,15 @@ import gc
 import signal
 import socket
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from hasten.errors import OptionError
+from hasten.measure.memory import usable_memory_bytes
 from hasten.serve.engine.engine import Engine
+from hasten.serve.http.body_memory import BodyMemory
 from hasten.serve.http.connection import Connection, Shared
 from hasten.serve.http.exchange import HttpError
 from hasten.serve.http.routes import Routes
@@ -32,14 +34,20 @@ __all__ = ["Limits", "Server"]
 #: How often slow clients are looked for.
 _SWEEP_S = 1.0
 _BACKLOG = 1024
+#: The part of the machine's memory that bodies may hold, unless told otherwise.
+_BODIES_SHARE = 4
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a client may ask of a connection. Sizes in bytes, times in seconds."""
+    """What a client may ask of a connection. Sizes in bytes, times in seconds.
+
+    ``bodies_bytes`` is for the bodies of all connections together, and never less than one may be.
+    """
 
     body_bytes: int = 64 * 2**20
+    bodies_bytes: int = field(default_factory=lambda: usable_memory_bytes() // _BODIES_SHARE)
     head_bytes: int = 64 * 2**10
     buffer_bytes: int = 256 * 2**10
     #: A request, once begun, is to be whole within this; so is an answer to be taken.
@@ -62,8 +70,10 @@ class Server:
         self.engine = Engine(cache)
         self._loader = Loader(self.engine, find)
         self._host, self._port = host, port
-        routes = Routes(self.engine, self._loader, lambda: len(self._shared.connections))
-        self._shared = Shared(limits or Limits(), routes)
+        limits = limits or Limits()
+        memory = BodyMemory(max(limits.bodies_bytes, limits.body_bytes))
+        routes = Routes(self.engine, self._loader, memory, lambda: len(self._shared.connections))
+        self._shared = Shared(limits, memory, routes)
 
     async def run(self, started: Callable[[int], None]) -> None:
         """Serve until a signal comes; ``started`` is told the port once all models are ready."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hasten.serve.engine.engine import Engine
     from hasten.serve.engine.model import ServedModel
     from hasten.serve.engine.statistics import ModelStatistics
+    from hasten.serve.http.body_memory import BodyMemory
 
 __all__ = ["Status"]
 
@@ -22,8 +23,9 @@ __all__ = ["Status"]
 class Status:
     """Reads counters when asked; counts nothing itself."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, memory: BodyMemory) -> None:
         self._engine = engine
+        self._memory = memory
         self._begin_ns = monotonic_ns()
 
     def metrics(self, open_connections: int) -> bytes:
@@ -36,6 +38,9 @@ class Status:
             resident_bytes=resident_memory_bytes(),
             cache_bytes=cache.statistics.used_bytes if cache else 0,
             cache_budget_bytes=cache.capacity_bytes if cache else 0,
+            body_bytes=self._memory.held_bytes,
+            body_budget_bytes=self._memory.limit_bytes,
+            bodies_refused=self._memory.refused,
         )
         return render_metrics(self._read(self._engine), figures)
 
