@@ -32,7 +32,6 @@ from onnx import TensorProto, helper
 from figures import Figure, report
 from hasten.runtimes import Execution, Session, get_runtime
 from hasten.serve.http.server import Server
-from hasten.serve.repository.loader import sources_of
 from hasten.serve.repository.repository import find_models
 
 _SIDE = 224
@@ -151,7 +150,7 @@ def _ours(model: Path, started: Callable[[int], None], stop: list[Callable[[], A
     async def run() -> None:
         loop, done = asyncio.get_running_loop(), asyncio.Event()
         stop.append(lambda: loop.call_soon_threadsafe(done.set))
-        server = Server(lambda: dict(sources_of(find_models(model))), port=0)
+        server = Server(lambda: find_models(model), port=0)
         async with server.serving() as port:
             started(port)
             await done.wait()
@@ -200,7 +199,7 @@ def _usual(model: Path, started: Callable[[int], None], stop: list[Callable[[], 
     async def run() -> None:
         loop, done = asyncio.get_running_loop(), asyncio.Event()
         stop.append(lambda: loop.call_soon_threadsafe(done.set))
-        (servable,) = find_models(model)
+        (servable,) = find_models(model).models
         runtime = get_runtime("onnxruntime")
         session = runtime.open(servable.versions[1].lowered, Execution())
         server = await loop.create_server(lambda: _Usual(session), "127.0.0.1", 0)

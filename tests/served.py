@@ -7,7 +7,8 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from command_line import Done, finish, start
 
-__all__ = ["PATIENCE_S", "Answer", "Client", "Served", "message", "serving"]
+__all__ = ["PATIENCE_S", "Answer", "Client", "Served", "eventually", "message", "serving"]
 
 _READY = re.compile(r"ready at http://(\S+):(\d+) in")
 #: More than any answer takes, far less than anyone waits for a hang.
@@ -181,3 +182,10 @@ def serving(*arguments: object, folder: Path) -> Iterator[Served]:
     finally:
         process.kill()
         process.wait()
+
+
+def eventually(is_so: Callable[[], bool]) -> None:
+    """Ask until it is so."""
+    until = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < until

@@ -7,17 +7,17 @@ import gzip
 import os
 import socket
 import struct
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from inference_v2 import infer, jsonned, outputs, path_of
-from served import PATIENCE_S, Answer, Client, Served, message, serving
+from served import Answer, Client, Served, eventually, message, serving
 from served_models import put_null, put_onnx, scaled
+from unharmed import good, unharmed
 
 X = np.array([[1, 2, 3, 4]], np.float32)
 BODY = jsonned({"x": X})
@@ -40,17 +40,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture
 def client(server: Served) -> Iterator[Client]:
     """A connection that may be ended; all others must go on."""
-    with server.connect() as other:
-        good(other)
-        with server.connect() as connected:
-            yield connected
-        good(other)
-    with server.connect() as new:
-        good(new)
-
-
-def good(client: Client) -> None:
-    assert np.array_equal(outputs(client.raw(infer("scaled", {"x": X})))["y"], 2 * X)
+    with unharmed(server) as connected:
+        yield connected
 
 
 def ended(client: Client, data: bytes, status: int = 400) -> Answer:
@@ -362,12 +353,6 @@ def drop_many(server: Served) -> None:
     for one in clients:
         one.close()
     eventually(lambda: open_connections(server) == 1)
-
-
-def eventually(is_so: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < until
 
 
 def open_connections(server: Served) -> int:

@@ -13,6 +13,7 @@ import pytest
 from inference_v2 import binary, infer, jsonned, outputs, path_of, tensor
 from served import Answer, Client, Served, serving
 from served_models import entry, identity, put_null, put_onnx, scaled, sums
+from unharmed import good, unharmed
 
 X = np.array([[1, 2, 3, 4]], np.float32)
 ALONE = """max_batch_size: 0
@@ -40,16 +41,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture
 def client(server: Served) -> Iterator[Client]:
     """A connection that must be as good as new after the test, like any other."""
-    with server.connect() as other:
-        good(other)
-        with server.connect() as connected:
-            yield connected
-            good(connected)
-        good(other)
-
-
-def good(client: Client) -> None:
-    assert np.array_equal(outputs(client.raw(infer("scaled", {"x": X})))["y"], 2 * X)
+    with unharmed(server) as connected:
+        yield connected
+        good(connected)
 
 
 def refused(answer: Answer, status: int = 400) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from command_line import hasten
 from inference_v2 import binary, infer, outputs, path_of
-from served import Client, Served, message, serving
+from served import Client, Served, eventually, message, serving
 from served_models import put_null, put_onnx, scaled
 
 BODY_MB = 1.0
@@ -29,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     models = folder / "models"
     put_onnx(models / "small.onnx", scaled())
     put_onnx(models / "wide.onnx", scaled(2.0, ("n", 200_000)))
-    put_null(models / "slow", serving={"max_batch_size": 0}, cost_ns=20_000_000)
+    put_null(models / "slow", serving={"max_batch_size": 0}, cost_ns=300_000_000)
     flags = ("--body-mb", BODY_MB, "--body-memory-mb", BUDGET_MB, "--transfer-timeout", "20s")
     with serving(models, *flags, folder=folder) as served:
         yield served
@@ -47,11 +47,9 @@ def held(server: Served) -> Iterator[list[Client]]:
         clients = [opened.enter_context(server.connect()) for _ in range(2)]
         for client in clients:
             client.send(request()[:-1])
-        while figure(server, "body_bytes") < 1_600_000:
-            pass
+        eventually(lambda: figure(server, "body_bytes") > 1_600_000)
         yield clients
-    while figure(server, "body_bytes"):
-        pass
+    eventually(lambda: figure(server, "body_bytes") == 0)
 
 
 def figure(server: Served, name: str) -> float:
@@ -148,10 +146,8 @@ def test_a_client_that_vanishes_holds_nothing(server: Served, *, whole: bool) ->
     wide = infer("slow", {"x": np.ones((10_000, 4), np.float32)}) * 3
     with server.connect() as client:
         client.send(wide if whole else wide[:-1])
-        while figure(server, "body_bytes") < 400_000:
-            pass
-    while figure(server, "body_bytes"):
-        pass
+        eventually(lambda: figure(server, "body_bytes") > 300_000)
+    eventually(lambda: figure(server, "body_bytes") == 0)
 
 
 def test_answered_requests_hold_nothing(server: Served) -> None:

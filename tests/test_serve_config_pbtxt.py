@@ -124,6 +124,13 @@ def test_a_reshape_is_what_the_model_has() -> None:
     assert age.model_dims == ()
 
 
+def test_a_reshape_has_as_many_elements_between_free_dimensions() -> None:
+    (x,) = parsed(
+        'input { name: "x" dims: [ 2, 4, -1, 6 ] reshape { shape: [ 8, -1, 1, 6 ] } }'
+    ).inputs
+    assert x.model_dims == (8, None, 1, 6)
+
+
 def test_what_is_left_out_of_a_tensor_is_for_the_model_file_to_say() -> None:
     (x,) = parsed('input { name: "x" }').inputs
     assert (x.dtype, x.dims, x.model_dims) == (None, None, None)
@@ -223,6 +230,15 @@ def test_what_is_harmless_is_noted(text: str, note: str) -> None:
         ('input [ { name: "x" }, { name: "x" } ]', "a name of its own for each input"),
         ("output { dims: [ 1 ] }", "a name of its own for each output"),
         ('input { name: "x" dims: [ 6 ] reshape { shape: [ 4 ] } }', "a reshape to 6 elements"),
+        ('input { name: "x" reshape { shape: [ 4 ] } }', "dims that are reshaped"),
+        (
+            'input { name: "x" dims: [ -1, 6 ] reshape { shape: [ 6, -1 ] } }',
+            "a reshape to 1 x free x 6 elements, got one to 6 x free x 1 elements",
+        ),
+        (
+            'input { name: "x" dims: [ -1, -1 ] reshape { shape: [ -1 ] } }',
+            "a reshape to 1 x free x 1 x free x 1 elements, got one to 1 x free x 1 elements",
+        ),
         ("version_policy { specific { } }", "version numbers from 1"),
         ("version_policy { specific { versions: [ 0 ] } }", "got [0]"),
     ],

@@ -33,6 +33,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     models = folder / "models"
     for datatype in DATATYPES:
         put_onnx(models / f"same-{datatype}.onnx", identity(datatype))
+    put_onnx(models / "text.onnx", identity("BYTES", ("n", 1)))
+    put_onnx(models / "lone-text.onnx", identity("BYTES", (1,)))
     put_onnx(models / "scaled.onnx", scaled())
     put_onnx(models / "sums.onnx", sums())
     put_onnx(models / "free.onnx", scaled(3.0, ("n", "m")))
@@ -285,10 +287,25 @@ def test_a_raw_body_fills_the_one_free_dimension_behind_the_batch(client: Client
     assert np.array_equal(outputs(raw(client, "free", x.tobytes()))["y"], 3 * x[None])
 
 
-def test_a_raw_body_is_refused_where_elements_have_sizes_of_their_own(client: Client) -> None:
+@pytest.mark.parametrize("text", ["", "abc", "\x03\x00\x00\x00abc", "käse", "long" * 50_000])
+@pytest.mark.parametrize("model", ["text", "lone-text"])
+def test_a_raw_body_of_bytes_is_one_element_without_its_length(
+    client: Client, model: str, text: str
+) -> None:
+    y = outputs(raw(client, model, text.encode()))["y"]
+    assert y.ravel().tolist() == [text]
+
+
+def test_a_raw_body_is_refused_where_there_are_many_elements_of_any_size(client: Client) -> None:
     answer = raw(client, "same-BYTES", b"abc")
     assert answer.status == 400
-    assert "elements of one size" in answer.complaint
+    assert "one element" in answer.complaint
+
+
+def test_a_raw_body_of_bytes_that_are_no_text_is_refused(client: Client) -> None:
+    answer = raw(client, "text", b"\xff")
+    assert answer.status == 400
+    assert "UTF-8" in answer.complaint
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 17])

@@ -60,3 +60,7 @@ def test_litert_has_a_session_for_each_size_that_is_kept(tmp_path: Path) -> None
 
 def test_handing_work_over_takes_some_time() -> None:
     assert 0 < handoff_ns() < 1_000_000_000
+
+
+def test_handing_work_over_is_measured_once() -> None:
+    assert handoff_ns() == handoff_ns()

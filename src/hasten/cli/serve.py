@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
 from hasten.cli.options import megabytes, seconds
-from hasten.errors import ModelError, OptionError
+from hasten.errors import OptionError
 from hasten.serve.engine.cache import ResponseCache
-from hasten.serve.engine.model import ModelSource
 from hasten.serve.engine.request import Request
 from hasten.serve.http.server import Limits, Server
-from hasten.serve.repository.loader import sources_of
-from hasten.serve.repository.repository import find_models
+from hasten.serve.repository.repository import find_all
 
 __all__ = ["serve"]
 
@@ -77,25 +75,12 @@ def serve(
     if cache_bytes:
         ttl_ns = int(seconds(cache_ttl, "--cache-ttl") * 1e9) if cache_ttl else None
         cache = ResponseCache(cache_bytes, policy=cache_policy, ttl_ns=ttl_ns)
-    notes: list[str] = []
-
-    def find() -> dict[str, Sequence[ModelSource]]:
-        found = [model for path in paths for model in find_models(path, settings)]
-        names = [model.name for model in found]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ModelError(
-                expected="models with names of their own",
-                got=f"two named {twice!r}",
-                where=" ".join(map(str, paths)),
-            )
-        notes[:] = [f"{model.name}: {note}" for model in found for note in model.notes]
-        return dict(sources_of(found))
-
-    server = Server(find, host=host, port=http_port, limits=limits, cache=cache)
+    server = Server(
+        partial(find_all, paths, settings), host=host, port=http_port, limits=limits, cache=cache
+    )
 
     def started(port: int) -> None:
-        for note in notes:
+        for note in server.loader.notes:
             sys.stderr.write(f"hasten: {note}\n")
         for model in server.engine:
             sys.stderr.write(f"hasten: {model.describe()}\n")

@@ -11,8 +11,10 @@ from hasten.errors import InvalidRequestError, OptionError
 from hasten.graph import Signature
 from hasten.runtimes import Execution, Lowered, get_runtime
 from hasten.serve.engine.answers import Answers
+from hasten.serve.engine.execution_choice import Choice, choose
 from hasten.serve.engine.lane import Lane
 from hasten.serve.engine.padding import Entry, Padding, require_lengths
+from hasten.serve.engine.reshape import Reshape
 from hasten.serve.engine.runner import Runner
 from hasten.serve.engine.scheduler import Scheduler
 from hasten.serve.engine.settings import ServingSettings
@@ -33,6 +35,8 @@ __all__ = ["ModelSource", "OpenedModel", "ServedModel", "open_model"]
 #: A thread costs its wake-up, one of the loop's, and turns at the interpreter's lock; so a batch
 #: that takes less than a few of those is run by the loop.
 _INLINE_HANDOFFS = 4
+#: Executions are raced with single rows, and with batches of so many.
+_RACED_ROWS = 8
 #: Rows of one request, where the settings give no limit.
 _MOST_ROWS = 1024
 
@@ -41,17 +45,21 @@ _MOST_ROWS = 1024
 class ModelSource:
     """A version of a model on disk, and how it is to be run and served.
 
+    ``signature`` is what clients see: that of ``lowered``, but for tensors that are reshaped.
+    ``alternatives`` are executions that are timed against ``execution``, and the best is taken.
     ``digest`` is the SHA-256 of its file, in hex; ``labels`` name the classes of outputs.
     """
 
     name: str
     version: int
     lowered: Lowered
+    signature: Signature
     runtime: str
     execution: Execution
     settings: ServingSettings
     digest: str
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    alternatives: tuple[Execution, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ class OpenedModel:
     """A source whose sessions are open and warm."""
 
     source: ModelSource
+    choice: Choice
     batched: bool
     runners: tuple[Runner, ...]
     warmed: WarmedUp
@@ -83,13 +92,21 @@ def open_model(source: ModelSource) -> OpenedModel:
     buckets = settings.length_buckets
     if buckets is not None:
         require_lengths(buckets, signature, source.name)
+        if source.signature != signature:
+            raise OptionError(
+                expected="length_buckets of a model without reshape",
+                got="both",
+                where=f"model {source.name}",
+            )
     length = buckets.lengths[-1] if buckets is not None else 1
     runtime = get_runtime(source.runtime)
-    execution = _execution(source)
-    runners = [
-        Runner(runtime, source.lowered, execution, batched=batched, length=length)
-        for _ in range(execution.instances)
-    ]
+
+    def opened(execution: Execution) -> Runner:
+        return Runner(runtime, source.lowered, execution, batched=batched, length=length)
+
+    choice = choose(_executions(source), opened, _race_sizes(largest) if batched else (1,))
+    runners = [choice.runner]
+    runners += [opened(choice.execution) for _ in range(choice.execution.instances - 1)]
     warmed = warm_up(runners[0], largest if batched else 0, any_batch=runtime.any_batch)
     for runner in runners[1:]:
         for size in warmed.sizes:
@@ -98,16 +115,28 @@ def open_model(source: ModelSource) -> OpenedModel:
     inline = settings.inline
     if inline is None:
         inline = warmed.times.expect(warmed.sizes[-1]) < _INLINE_HANDOFFS * handoff_ns()
-    return OpenedModel(source, batched, tuple(runners), warmed, inline and len(runners) == 1)
-
-
-def _execution(source: ModelSource) -> Execution:
-    settings, execution = source.settings, source.execution
-    return msgspec.structs.replace(
-        execution,
-        instances=settings.instances or execution.instances,
-        threads=settings.threads or execution.threads,
+    return OpenedModel(
+        source, choice, batched, tuple(runners), warmed, inline and len(runners) == 1
     )
+
+
+def _executions(source: ModelSource) -> list[Execution]:
+    """Return how the model may be run, those with fewer threads first."""
+    settings = source.settings
+    found = []
+    for one in (source.execution, *source.alternatives):
+        instances = settings.instances or one.instances
+        threads = one.threads
+        if source.alternatives:  # nothing was chosen yet: instances share the cores
+            threads = max(1, threads // instances)
+        found.append(
+            msgspec.structs.replace(one, instances=instances, threads=settings.threads or threads)
+        )
+    return sorted(dict.fromkeys(found), key=lambda one: one.threads)
+
+
+def _race_sizes(largest: int | None) -> tuple[int, ...]:
+    return tuple(dict.fromkeys((1, min(_RACED_ROWS, largest or _RACED_ROWS))))
 
 
 class ServedModel:
@@ -127,8 +156,11 @@ class ServedModel:
         self.source = source
         self.name = source.name
         self.version = source.version
-        self.signature: Signature = source.lowered.signature
+        self.signature = source.signature
         self.settings = source.settings
+        self.execution = opened.choice.execution
+        #: How others compare that were timed against this execution; empty where none was.
+        self.choice = opened.choice.reason
         self.batched = opened.batched
         self.inline = opened.inline
         self.sizes = opened.warmed.sizes
@@ -170,6 +202,9 @@ class ServedModel:
         self._padding: Padding | None = None
         if source.settings.length_buckets is not None and opened.batched:
             entry = self._padding = Padding(source.settings.length_buckets, self.signature, entry)
+        own = source.lowered.signature
+        if self.signature != own:
+            entry = Reshape(self.signature, own, entry, batched=opened.batched)
         #: Queue a request, or answer it from the cache; the second argument is its own timeout in
         #: microseconds, 0 for none. Raises a RequestError where it is refused at once.
         self.submit: Callable[[Request, int], None] = entry.submit
@@ -183,7 +218,9 @@ class ServedModel:
 
     def describe(self) -> str:
         """Return a line on how the model is served."""
-        words = [f"{self.name} {self.version}", f"{self.source.runtime} {self.source.execution}"]
+        words = [f"{self.name} {self.version}", f"{self.source.runtime} {self.execution}"]
+        if self.choice:
+            words[-1] += f" ({self.choice})"
         if self.batched:
             words.append(f"batches of up to {self.scheduler.cap}")
         where = "on the event loop's thread" if self.inline else f"{self.executors} executor(s)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from queue import SimpleQueue
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
@@ -79,8 +80,12 @@ def _doubling(limit: int) -> list[int]:
     return [*sizes, limit] if limit > 1 else []
 
 
+@cache
 def handoff_ns() -> int:
-    """Measure what it takes to hand work to another thread and back: the median of a few."""
+    """Measure what it takes to hand work to another thread and back: the median of a few.
+
+    Measured once: it is the machine's, whatever the model.
+    """
     there: SimpleQueue[int | None] = SimpleQueue()
     back: SimpleQueue[int] = SimpleQueue()
 

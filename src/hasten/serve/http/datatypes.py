@@ -21,6 +21,7 @@ __all__ = [
     "array_from_json",
     "bytes_from_array",
     "datatype_of",
+    "element",
     "json_from_array",
 ]
 
@@ -86,6 +87,15 @@ def array_from_bytes(
     if datatype == "BOOL" and np.frombuffer(data, np.uint8).max(initial=0) > 1:
         raise InvalidRequestError(f"Expected bytes of 0 or 1 in BOOL data of input '{name}'")
     return np.frombuffer(data, DATATYPES[datatype]).reshape(shape)
+
+
+def element(data: bytes | memoryview) -> bytes:
+    r"""Return a text as the only element of BYTES: behind its length.
+
+    >>> element(b"cat")
+    b'\x03\x00\x00\x00cat'
+    """
+    return _LENGTH.pack(len(data)) + data
 
 
 def _elements(data: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:

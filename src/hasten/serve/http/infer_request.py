@@ -17,7 +17,21 @@ import msgspec
 import numpy as np
 
 from hasten.errors import InvalidRequestError
-from hasten.serve.http.datatypes import DATATYPES, array_from_bytes, array_from_json, datatype_of
+from hasten.serve.http.datatypes import (
+    DATATYPES,
+    array_from_bytes,
+    array_from_json,
+    datatype_of,
+    element,
+)
+from hasten.serve.http.infer_header import (
+    InferHeader,
+    InputTensor,
+    binary_size,
+    parse_header,
+    raw_header,
+    whole_parameter,
+)
 
 if TYPE_CHECKING:
     from hasten.serve.engine.model import ServedModel
@@ -35,35 +49,8 @@ _CHECKED = frozenset({"BYTES", "BOOL"})
 
 _DATA = b'"data":'
 
-_EMPTY: dict[str, Any] = {}
 #: Values that have no highest one.
 _NOT_RANKED = frozenset({"str", "bool"})
-
-
-class _InputTensor(msgspec.Struct, frozen=True):
-    """One input in the JSON header."""
-
-    name: str
-    shape: tuple[int, ...]
-    datatype: str
-    parameters: dict[str, Any] = _EMPTY
-    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-class _RequestedOutput(msgspec.Struct, frozen=True):
-    """One output that is asked for."""
-
-    name: str
-    parameters: dict[str, Any] = _EMPTY
-
-
-class _InferHeader(msgspec.Struct, frozen=True):
-    """The JSON of an infer request."""
-
-    inputs: tuple[_InputTensor, ...]
-    id: str = ""
-    parameters: dict[str, Any] = _EMPTY
-    outputs: tuple[_RequestedOutput, ...] | None = None
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -144,7 +131,6 @@ class HeaderReader:
 
     def __init__(self, model: ServedModel) -> None:
         self._model = model
-        self._decoder = msgspec.json.Decoder(_InferHeader)
         self._kept: dict[bytes, InferCall] = {}
         self._templates: dict[bytes, _Template] = {}
         signature = model.signature
@@ -162,6 +148,8 @@ class HeaderReader:
         """
         if header_bytes is None:
             return self._read_json(bytes(body))
+        if not header_bytes and self._datatypes == ("BYTES",):
+            body = element(body)
         if not 0 <= header_bytes <= len(body):
             raise InvalidRequestError(
                 f"Expected Inference-Header-Content-Length within the body of {len(body)} bytes,"
@@ -199,9 +187,7 @@ class HeaderReader:
             self._keep_template(body, begin, header.inputs[0], call)
         return call, arrays
 
-    def _keep_template(
-        self, body: bytes, begin: int, tensor: _InputTensor, call: InferCall
-    ) -> None:
+    def _keep_template(self, body: bytes, begin: int, tensor: InputTensor, call: InferCall) -> None:
         """Remember a body by what precedes its array, if that is where it was looked for."""
         data = bytes(tensor.data) if isinstance(tensor.data, msgspec.Raw) else b""
         behind = body[begin + len(data) :]
@@ -227,8 +213,8 @@ class HeaderReader:
             arrays[slot.at] = array_from_bytes(view, slot.datatype, slot.shape, slot.name)
         return tuple(arrays[at] for at in range(len(arrays)))
 
-    def _understand(self, text: bytes, behind: int) -> tuple[InferCall, _InferHeader]:
-        header = self._parse(text) if text else self._raw(behind)
+    def _understand(self, text: bytes, behind: int) -> tuple[InferCall, InferHeader]:
+        header = parse_header(text) if text else raw_header(self._model, behind)
         call = InferCall()
         call.id = header.id
         shapes: dict[int, tuple[int, ...]] = {}
@@ -240,7 +226,7 @@ class HeaderReader:
             if size is None:
                 call.inline[at] = self._inline(tensor)
                 continue
-            end = begin + self._binary_size(tensor, size)
+            end = begin + binary_size(tensor, size)
             slots.append(Slot(at, tensor.name, tensor.datatype, tensor.shape, begin, end))
             begin = end
         for at, array in self._model.implied(shapes).items():
@@ -269,47 +255,7 @@ class HeaderReader:
         call.keepable = not call.inline and not call.id and len(text) <= _LONGEST_KEPT
         return call, header
 
-    def _raw(self, size: int) -> _InferHeader:
-        """Return what a body of so many bytes asks that has no JSON: it is the only input.
-
-        Its shape is the model's own, with the free dimension that makes so many bytes; where more
-        than the batch is free, it is a batch of one. The answer is binary.
-        """
-        model, specs = self._model, self._model.signature.inputs
-        if len(specs) != 1 or self._datatypes[0] == "BYTES":
-            raise InvalidRequestError(
-                "Expected a model with one input of elements of one size for a body without JSON,"
-                f" got '{model.name}'"
-            )
-        (spec,) = specs
-        shape = list(spec.shape)
-        if shape.count(None) > 1 and model.batched:
-            shape[0] = 1
-        step = DATATYPES[self._datatypes[0]].itemsize
-        for dim in shape:
-            step *= 1 if dim is None else dim
-        free = shape.count(None)
-        if free > 1 or not step or not size or size % step or (size != step and not free):
-            wanted = f"a multiple of {step} bytes" if free else f"{step} bytes"
-            raise InvalidRequestError(
-                f"Expected {wanted} for {spec} in a body without JSON, got {size}"
-            )
-        if free:
-            shape[shape.index(None)] = size // step
-        dims = tuple(dim for dim in shape if dim is not None)
-        parameters = {"binary_data_size": size}
-        tensor = _InputTensor(spec.name, dims, self._datatypes[0], parameters)
-        return _InferHeader((tensor,), parameters={"binary_data_output": True})
-
-    def _parse(self, text: bytes) -> _InferHeader:
-        try:
-            return self._decoder.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidRequestError(
-                f"Expected an infer request as JSON, got another: {error}"
-            ) from error
-
-    def _place(self, tensor: _InputTensor, seen: dict[int, tuple[int, ...]]) -> int:
+    def _place(self, tensor: InputTensor, seen: dict[int, tuple[int, ...]]) -> int:
         """Return the place of an input in the signature, once it is known to fit."""
         at = self._inputs.get(tensor.name)
         if at is None:
@@ -333,29 +279,12 @@ class HeaderReader:
                 )
         return at
 
-    def _inline(self, tensor: _InputTensor) -> np.ndarray:
+    def _inline(self, tensor: InputTensor) -> np.ndarray:
         if tensor.data is msgspec.UNSET:
             raise InvalidRequestError(
                 f"Expected data or binary_data_size, got neither for input '{tensor.name}'"
             )
         return array_from_json(tensor.data, tensor.datatype, tensor.shape, tensor.name)
-
-    @staticmethod
-    def _binary_size(tensor: _InputTensor, size: object) -> int:
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            raise InvalidRequestError(
-                f"Expected binary_data_size of 0 or more, got {size!r} for input '{tensor.name}'"
-            )
-        if tensor.datatype != "BYTES":
-            wanted = DATATYPES[tensor.datatype].itemsize
-            for dim in tensor.shape:  # Python's integers do not overflow
-                wanted *= dim
-            if size != wanted:
-                raise InvalidRequestError(
-                    f"Expected {wanted} bytes for {tensor.datatype}{list(tensor.shape)},"
-                    f" got binary_data_size {size} for input '{tensor.name}'"
-                )
-        return size
 
     def _require_all(self, shapes: dict[int, tuple[int, ...]]) -> None:
         missing = [name for name, at in self._inputs.items() if at not in shapes]
@@ -365,19 +294,19 @@ class HeaderReader:
                 f" for model '{self._model.name}': {', '.join(missing)} is missing"
             )
 
-    def _read_parameters(self, header: _InferHeader, call: InferCall) -> None:
+    def _read_parameters(self, header: InferHeader, call: InferCall) -> None:
         parameters = header.parameters
         if not parameters:
             call.priority = self._model.priority_of(0)
             return
-        call.priority = self._model.priority_of(_whole(parameters, "priority"))
-        call.timeout_us = _whole(parameters, "timeout")
+        call.priority = self._model.priority_of(whole_parameter(parameters, "priority"))
+        call.timeout_us = whole_parameter(parameters, "timeout")
         if parameters.get("sequence_id"):
             raise InvalidRequestError(
                 f"Expected no sequence_id: model '{self._model.name}' keeps no state"
             )
 
-    def _asked(self, header: _InferHeader) -> tuple[Asked, ...]:
+    def _asked(self, header: InferHeader) -> tuple[Asked, ...]:
         binary = bool(header.parameters.get("binary_data_output", False))
         if not header.outputs:
             return tuple(Asked(at, name, binary) for name, at in self._outputs.items())
@@ -390,7 +319,7 @@ class HeaderReader:
                     f" got {output.name!r} for model '{self._model.name}'"
                 )
             parameters = output.parameters
-            classes = _whole(parameters, "classification")
+            classes = whole_parameter(parameters, "classification")
             dtype = self._model.signature.outputs[at].dtype
             if classes and dtype in _NOT_RANKED:
                 raise InvalidRequestError(
@@ -399,10 +328,3 @@ class HeaderReader:
             is_binary = bool(parameters.get("binary_data", binary))
             asked.append(Asked(at, output.name, is_binary, classes))
         return tuple(asked)
-
-
-def _whole(parameters: dict[str, Any], name: str) -> int:
-    value = parameters.get(name, 0)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InvalidRequestError(f"Expected parameter {name} of 0 or more, got {value!r}")
-    return value

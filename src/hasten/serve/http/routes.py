@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from hasten.bundle.config_pbtxt import TRITON_TYPES
 from hasten.errors import HastenError, InvalidRequestError
 from hasten.serve.http.datatypes import datatype_of
 from hasten.serve.http.exchange import Exchange, HttpError, MethodError, message
@@ -27,6 +28,7 @@ from hasten.serve.http.status import Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from hasten.graph import TensorSpec
     from hasten.serve.engine.engine import Engine
     from hasten.serve.engine.model import ServedModel
     from hasten.serve.http.body_memory import BodyMemory
@@ -162,8 +164,11 @@ class Routes:
         exchange.answer([message(200, b"", "application/json")])
 
     def _ready(self, exchange: Exchange) -> None:
-        if not self._repository.ready:
+        # Triton's strict readiness, its default: every model is, but for those that were unloaded.
+        if not self._repository.loaded:
             raise HttpError(503, "The server is still loading its models")
+        if failed := self._repository.failed():
+            raise HttpError(503, f"Models that cannot be served: {', '.join(failed)}")
         exchange.answer([message(200, b"", "application/json")])
 
     def _index(self, exchange: Exchange) -> None:
@@ -272,24 +277,42 @@ def _text(word: bytes) -> str:
         raise InvalidRequestError(f"Expected a path in UTF-8, got {word!r}") from error
 
 
-def _tensor(spec: Any) -> dict[str, Any]:
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
     shape = [-1 if dim is None else dim for dim in spec.shape]
     return {"name": spec.name, "datatype": datatype_of(spec.dtype), "shape": shape}
+
+
+def _config_tensors(
+    model: ServedModel, specs: tuple[TensorSpec, ...], own: tuple[TensorSpec, ...]
+) -> list[dict[str, Any]]:
+    """Describe tensors as config.pbtxt does: a batch is none of their dims."""
+    tensors = []
+    for spec, inner in zip(specs, own, strict=True):
+        dims, reshape = (
+            [-1 if dim is None else dim for dim in one.shape[model.batched :]]
+            for one in (spec, inner)
+        )
+        tensor = {"name": spec.name, "data_type": TRITON_TYPES[spec.dtype], "dims": dims}
+        tensors.append(tensor | ({} if dims == reshape else {"reshape": {"shape": reshape}}))
+    return tensors
 
 
 def _configuration(model: ServedModel) -> dict[str, Any]:
     """Return the settings that hold, in the words of Triton's model configuration."""
     settings, batching = model.settings, model.settings.batching
+    signature, own = model.signature, model.source.lowered.signature
     document: dict[str, Any] = {
         "name": model.name,
         "platform": model.source.runtime,
         "max_batch_size": model.max_rows if model.batched else 0,
-        "input": [_tensor(one) for one in model.signature.inputs],
-        "output": [_tensor(one) for one in model.signature.outputs],
+        "input": _config_tensors(model, signature.inputs, own.inputs),
+        "output": _config_tensors(model, signature.outputs, own.outputs),
         "instance_group": [{"count": model.executors, "kind": "KIND_CPU"}],
         "response_cache": {"enable": settings.response_cache},
         "parameters": {
             "batch_sizes": {"string_value": ",".join(map(str, model.sizes))},
+            "threads": {"string_value": str(model.execution.threads)},
+            "threads_choice": {"string_value": model.choice or "as configured"},
             "inline": {"string_value": str(model.inline).lower()},
         },
     }

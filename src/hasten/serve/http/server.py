@@ -23,11 +23,11 @@ from hasten.serve.http.routes import Routes
 from hasten.serve.repository.loader import Loader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable
 
     from hasten.serve.engine.cache import ResponseCache
-    from hasten.serve.engine.model import ModelSource
     from hasten.serve.engine.request import Request
+    from hasten.serve.repository.servable import Found
 
 __all__ = ["Limits", "Server"]
 
@@ -60,7 +60,7 @@ class Server:
 
     def __init__(
         self,
-        find: Callable[[], dict[str, Sequence[ModelSource]]],
+        find: Callable[[], Found],
         *,
         host: str = "127.0.0.1",
         port: int = 8000,
@@ -68,11 +68,11 @@ class Server:
         cache: ResponseCache[Request] | None = None,
     ) -> None:
         self.engine = Engine(cache)
-        self._loader = Loader(self.engine, find)
+        self.loader = Loader(self.engine, find)
         self._host, self._port = host, port
         limits = limits or Limits()
         memory = BodyMemory(max(limits.bodies_bytes, limits.body_bytes))
-        routes = Routes(self.engine, self._loader, memory, lambda: len(self._shared.connections))
+        routes = Routes(self.engine, self.loader, memory, lambda: len(self._shared.connections))
         self._shared = Shared(limits, memory, routes)
 
     async def run(self, started: Callable[[int], None]) -> None:
@@ -103,7 +103,7 @@ class Server:
             yield port
 
     async def _load(self) -> None:
-        await self._loader.load_all()
+        await self.loader.load_all()
         gc.collect()
         gc.freeze()  # what was loaded stays: no collection need look at it again
 

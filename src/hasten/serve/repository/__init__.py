@@ -3,7 +3,7 @@
 Finding reads, checks and digests model files; no runtime is loaded and nothing is compiled.
 """
 
-from hasten.serve.repository.repository import find_models
-from hasten.serve.repository.servable import Servable, VersionSource, require_name
+from hasten.serve.repository.repository import find_all, find_models
+from hasten.serve.repository.servable import Found, Servable, VersionSource, require_name
 
-__all__ = ["Servable", "VersionSource", "find_models", "require_name"]
+__all__ = ["Found", "Servable", "VersionSource", "find_all", "find_models", "require_name"]

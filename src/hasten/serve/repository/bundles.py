@@ -17,7 +17,7 @@ from hasten.serve.repository.config_pbtxt import ModelConfig, read_config
 from hasten.serve.repository.layers import changed, merged, planned, with_batch
 from hasten.serve.repository.model_file import bundle_version
 from hasten.serve.repository.servable import Servable, require_name
-from hasten.serve.repository.tensors import fitted, labels_of
+from hasten.serve.repository.tensors import fitted, labels_of, offered
 from hasten.serve.repository.versions import chosen_versions, version_number
 
 __all__ = ["open_bundle"]
@@ -41,7 +41,10 @@ def open_bundle(folder: Path, user: Mapping[str, Any]) -> Servable:
         lowered = msgspec.structs.replace(source.lowered, signature=signature)
         source = replace(source, lowered=lowered)
     layers = planned(manifest, where), _layer(config, manifest.plan.serving), user
-    settings, fixed = with_batch(merged(*layers, where=where), source.lowered.signature)
+    signature = source.lowered.signature
+    settings, fixed = with_batch(
+        merged(*layers, where=where), signature, offered(config, signature)
+    )
     return Servable(
         name=require_name(manifest.name, where),
         versions={1: source},

@@ -6,7 +6,6 @@ would change the answers, but is not served, is refused by name; what only tunes
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -297,12 +296,8 @@ def _tensor(tensor: Any, where: str) -> TensorConfig:
     word = tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number
     dims = _dims(tensor.dims, where) if len(tensor.dims) else None
     reshape = _dims(tensor.reshape.shape, where) if tensor.HasField("reshape") else None
-    if reshape is not None and dims is not None and None not in (*dims, *reshape):
-        have, want = math.prod(dims), math.prod(reshape)  # type: ignore[arg-type]
-        if have != want:
-            raise ModelError(
-                expected=f"a reshape to {have} elements", got=f"one to {want}", where=where
-            )
+    if reshape is not None:
+        _require_elements(dims, reshape, where)
     return TensorConfig(
         name=tensor.name,
         dtype=_DTYPES.get(word[tensor.data_type].name),
@@ -310,6 +305,42 @@ def _tensor(tensor: Any, where: str) -> TensorConfig:
         reshape=reshape,
         label_filename=_file_name(getattr(tensor, "label_filename", ""), where),
     )
+
+
+def _require_elements(
+    dims: tuple[int | None, ...] | None, reshape: tuple[int | None, ...], where: str
+) -> None:
+    """Refuse a reshape that is not of as many elements, before, between and after free dimensions.
+
+    So the free dimensions of the one are those of the other, as in Triton.
+    """
+    if dims is None:
+        raise ModelError(expected="dims that are reshaped", got="a reshape alone", where=where)
+    have, want = _products(dims), _products(reshape)
+    if have != want:
+        raise ModelError(
+            expected=f"a reshape to {_elements(have)}", got=f"one to {_elements(want)}", where=where
+        )
+
+
+def _products(dims: tuple[int | None, ...]) -> list[int]:
+    """Multiply the dimensions before, between and after those that are free."""
+    products = [1]
+    for dim in dims:
+        if dim is None:
+            products.append(1)
+        else:
+            products[-1] *= dim
+    return products
+
+
+def _elements(products: list[int]) -> str:
+    """Say how many elements there are.
+
+    >>> _elements([6]), _elements([1, 6])
+    ('6 elements', '1 x free x 6 elements')
+    """
+    return " x free x ".join(map(str, products)) + " elements"
 
 
 def _dims(numbers: Any, where: str) -> tuple[int | None, ...]:

@@ -24,7 +24,7 @@ from hasten.serve.repository.model_file import (
     require_file,
 )
 from hasten.serve.repository.servable import Servable, VersionSource, require_name
-from hasten.serve.repository.tensors import fitted, labels_of
+from hasten.serve.repository.tensors import fitted, labels_of, offered
 from hasten.serve.repository.versions import chosen_versions, version_folders, version_number
 
 __all__ = ["CONFIG", "is_entry", "open_entry"]
@@ -70,7 +70,8 @@ def open_entry(folder: Path, user: Mapping[str, Any]) -> Servable:
     settings = merged(newest.serving, usual, user, where=str(folder))
     if len(chosen) > 1 and settings.version_policy == "latest":  # Triton's num_versions
         settings = msgspec.structs.replace(settings, version_policy=tuple(chosen))
-    settings, fixed = with_batch(settings, newest.source.lowered.signature)
+    signature = newest.source.lowered.signature
+    settings, fixed = with_batch(settings, signature, offered(config, signature))
     return Servable(
         name=name,
         versions={number: one.source for number, one in opened.items()},

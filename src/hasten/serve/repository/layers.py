@@ -74,14 +74,15 @@ def merged(*layers: Mapping[str, Any], where: str) -> ServingSettings:
 
 
 def with_batch(
-    settings: ServingSettings, signature: Signature
+    settings: ServingSettings, *signatures: Signature
 ) -> tuple[ServingSettings, tuple[str, ...]]:
     """Return the settings without batches where the model takes none, and a note on what was asked.
 
-    A model whose first dimensions are not all free is served request by request.
+    A model whose first dimensions are not all free, in each of ``signatures``, is served request
+    by request.
     """
     asked = settings.max_batch_size
-    if asked == 0 or signature.batchable:
+    if asked == 0 or all(one.batchable for one in signatures):
         return settings, ()
     note = f"max_batch_size {asked} has no effect: the model's first dimensions are not all free"
     alone = msgspec.structs.replace(settings, max_batch_size=0)

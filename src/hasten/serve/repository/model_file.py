@@ -48,8 +48,8 @@ def require_file(path: Path, expected: str) -> None:
 def file_version(path: Path, runtime: str = "") -> VersionSource:
     """Read, check and digest a model file; ``runtime`` is one of ours, or empty for the usual one.
 
-    It runs with one instance and a thread a core. Raises ModelError for what cannot be read, or is
-    of a format that the runtime does not open.
+    It runs with one instance, and a thread a core or one in all. Raises ModelError for what cannot
+    be read, or is of a format that the runtime does not open.
     """
     require_file(path, "a model file: .onnx or .tflite")
     if not is_model_file(path):
@@ -67,8 +67,10 @@ def file_version(path: Path, runtime: str = "") -> VersionSource:
         )
     model = read(path).original
     lowered = Lowered(str(path.resolve()), kind, model.signature)
-    execution = Execution(threads=physical_cores(), batch=model.signature.batch or 1)
-    return VersionSource(lowered, chosen, execution, model.digest)
+    cores, batch = physical_cores(), model.signature.batch or 1
+    alternatives = (Execution(threads=1, batch=batch),) if cores > 1 else ()
+    execution = Execution(threads=cores, batch=batch)
+    return VersionSource(lowered, chosen, execution, model.digest, alternatives)
 
 
 def bundle_version(bundle: Bundle) -> VersionSource:

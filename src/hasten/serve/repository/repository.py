@@ -2,75 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from hasten.bundle import is_bundle
-from hasten.errors import ModelError
+from hasten.errors import InputError, ModelError
 from hasten.serve.repository.bundles import open_bundle
 from hasten.serve.repository.entry import CONFIG, is_entry, open_entry
 from hasten.serve.repository.layers import given, merged, with_batch
 from hasten.serve.repository.model_file import file_version, is_model_file
-from hasten.serve.repository.servable import Servable, require_name
+from hasten.serve.repository.servable import Found, Servable, require_name
 from hasten.serve.repository.versions import chosen_versions
 
-__all__ = ["find_models"]
+__all__ = ["find_all", "find_models"]
 
+_NAME = attrgetter("name")
 _SERVED = "a bundle, a .onnx or .tflite file, a folder of them, or a Triton repository"
 
 
-def find_models(path: str | Path, settings_json: bytes | str | None = None) -> list[Servable]:
-    """Return the models at a path, sorted by name.
+def find_models(path: str | Path, settings_json: bytes | str | None = None) -> Found:
+    """Return what is at a path.
 
     PATH is a bundle, a model file, a folder of either, one entry of a Triton repository or a whole
     one. ``settings_json`` is laid over the settings that each model brings. Names that begin with
     a dot are passed over.
 
-    Raises an InputError in one line for anything that is a model and cannot be served.
+    Raises an InputError in one line where the path is a model that cannot be served, or holds
+    none. In a folder of several such a model is among those refused, and harms no other.
     """
     root = Path(path)
     user = given(settings_json, "--config")
-    where = str(root)
     try:
         root.stat()
-        found = _found(root, user)
-    except OSError as error:
-        got = error.strerror or str(error)
-        raise ModelError(expected=_SERVED, got=got, where=str(error.filename or root)) from None
-    except ValueError as error:  # a null byte
-        raise ModelError(expected=_SERVED, got=str(error), where=repr(where)) from None
-    if not found:
-        raise ModelError(expected=_SERVED, got="a folder without any", where=where)
-    _require_distinct(found)
-    return [model for model, _ in sorted(found, key=lambda one: one[0].name)]
+        if root.is_dir() and not (is_bundle(root) or is_entry(root)):
+            return _of_models(root, user)
+        model = _model(root, user)
+    except (OSError, ValueError) as error:
+        raise _unreadable(root, error) from None
+    return Found((model,), named=frozenset({model.name}))
 
 
-def _found(root: Path, user: Mapping[str, Any]) -> list[tuple[Servable, Path]]:
-    if not root.is_dir():
-        return [(_of_file(root, user), root)]
-    if is_bundle(root) or is_entry(root):
-        return [(_of_folder(root, user), root)]
-    children = [child for child in sorted(root.iterdir()) if not child.name.startswith(".")]
-    models: list[tuple[Servable, Path]] = []
-    for child in children:
-        child.stat()  # a link that leads nowhere, or in circles, is an error of its own
-        if child.is_dir():
-            models.append((_of_folder(child, user), child))
-        elif is_model_file(child):
-            models.append((_of_file(child, user), child))
-    return models
+def find_all(paths: Sequence[Path], settings_json: bytes | str | None = None) -> Found:
+    """Return what is at several paths; raises what ``find_models`` does, and for names in two."""
+    found = [find_models(path, settings_json) for path in paths]
+    models = sorted((model for one in found for model in one.models), key=_NAME)
+    names = [model.name for model in models]
+    if len(set(names)) < len(names):
+        raise _two_named(next(one for one in names if names.count(one) > 1), *paths)
+    refused: dict[str, InputError] = {}
+    for one in found:
+        refused |= one.refused
+    return Found(tuple(models), refused, frozenset().union(*(one.named for one in found)))
 
 
-def _of_folder(folder: Path, user: Mapping[str, Any]) -> Servable:
-    if is_bundle(folder):
-        return open_bundle(folder, user)
-    if is_entry(folder):
-        return open_entry(folder, user)
+def _of_models(root: Path, user: Mapping[str, Any]) -> Found:
+    """Return all models in a folder, those that cannot be served by the name of their place."""
+    places: dict[str, list[Path]] = {}
+    models: dict[str, Servable] = {}
+    refused: dict[str, InputError] = {}
+    for child in sorted(root.iterdir()):
+        if child.name.startswith("."):
+            continue
+        is_file = is_model_file(child)
+        try:
+            child.stat()  # a link that leads nowhere, or in circles, is an error of its own
+            is_file = is_file and not child.is_dir()
+            if not (is_file or child.is_dir()):
+                continue
+            model = _model(child, user)
+            places.setdefault(model.name, []).append(child)
+            models[model.name] = model
+        except InputError as error:
+            refused[child.stem if is_file else child.name] = error
+        except OSError as error:
+            refused[child.stem if is_file else child.name] = _unreadable(child, error)
+    for name, where in places.items():
+        if len(where) > 1:
+            del models[name]
+            refused[name] = _two_named(name, *where)
+    if not models and not refused:
+        raise ModelError(expected=_SERVED, got="a folder without any", where=str(root))
+    return Found(tuple(sorted(models.values(), key=_NAME)), refused)
+
+
+def _model(path: Path, user: Mapping[str, Any]) -> Servable:
+    if not path.is_dir():
+        return _of_file(path, user)
+    if is_bundle(path):
+        return open_bundle(path, user)
+    if is_entry(path):
+        return open_entry(path, user)
     raise ModelError(
         expected=f"a bundle, or an entry of a Triton repository ({CONFIG} and folders 1, 2, ...)",
         got="a folder with neither",
-        where=str(folder),
+        where=str(path),
     )
 
 
@@ -83,13 +110,17 @@ def _of_file(path: Path, user: Mapping[str, Any]) -> Servable:
     return Servable(name=name, versions={1: source}, settings=settings, notes=notes)
 
 
-def _require_distinct(found: Iterable[tuple[Servable, Path]]) -> None:
-    places: dict[str, Path] = {}
-    for model, path in found:
-        if model.name in places:
-            raise ModelError(
-                expected="models with names of their own",
-                got=f"two named {model.name!r}",
-                where=f"{places[model.name]} and {path}",
-            )
-        places[model.name] = path
+def _unreadable(path: Path, error: OSError | ValueError) -> ModelError:
+    """Say why there is nothing to be read; a ValueError is a null byte in the path."""
+    if isinstance(error, OSError):
+        where = str(error.filename or path)
+        return ModelError(expected=_SERVED, got=error.strerror or str(error), where=where)
+    return ModelError(expected=_SERVED, got=str(error), where=repr(str(path)))
+
+
+def _two_named(name: str, *places: Path) -> ModelError:
+    return ModelError(
+        expected="models with names of their own",
+        got=f"two named {name!r}",
+        where=" and ".join(map(str, places)),
+    )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hasten.errors import ModelError
+from hasten.errors import InputError, ModelError
 from hasten.runtimes import Execution, Lowered
 from hasten.serve.engine.settings import ServingSettings
 from hasten.serve.repository.config_pbtxt import ModelConfig
 
-__all__ = ["Servable", "VersionSource", "require_name"]
+__all__ = ["Found", "Servable", "VersionSource", "require_name"]
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,15 @@ class VersionSource:
 
     ``artifact_digest`` is the SHA-256 of what decides its answers, in hex: of the model file, with
     the weights that an .onnx keeps beside it. The signature of ``lowered`` has the dimensions that
-    config.pbtxt asks for where the model leaves them free.
+    config.pbtxt asks for where the model leaves them free. ``alternatives`` are executions to be
+    timed against this one where nothing has chosen it yet.
     """
 
     lowered: Lowered
     runtime: str
     execution: Execution
     artifact_digest: str
+    alternatives: tuple[Execution, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,18 @@ class Servable:
     config: ModelConfig | None = None
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     preprocessing: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is at the paths: models sorted by name, and by name what cannot be served, and why.
+
+    ``named`` are those to which a path of their own led: the user wants these and no others.
+    """
+
+    models: tuple[Servable, ...]
+    refused: dict[str, InputError] = field(default_factory=dict)
+    named: frozenset[str] = frozenset()
 
 
 def require_name(name: str, where: str) -> str:

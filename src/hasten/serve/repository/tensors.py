@@ -11,7 +11,7 @@ from hasten.errors import ModelError
 from hasten.graph import Signature, TensorSpec
 from hasten.serve.repository.config_pbtxt import ModelConfig, TensorConfig
 
-__all__ = ["fitted", "labels_of"]
+__all__ = ["fitted", "labels_of", "offered"]
 
 _MAX_LABEL_BYTES = 64 << 20
 
@@ -81,6 +81,23 @@ def _narrowed(spec: TensorSpec, asked: TensorConfig, role: str, config: ModelCon
             hint="dims leave out the batch where max_batch_size is above 0; -1 is a free one",
         )
     return msgspec.structs.replace(spec, shape=shape)
+
+
+def offered(config: ModelConfig | None, signature: Signature) -> Signature:
+    """Return the signature that clients see: the model's, but for what config.pbtxt reshapes."""
+    if config is None:
+        return signature
+    batch = (None,) if config.settings.max_batch_size else ()
+    dims = {
+        tensor.name: (*batch, *tensor.dims)
+        for tensor in (*config.inputs, *config.outputs)
+        if tensor.dims is not None and tensor.reshape is not None
+    }
+
+    def seen(spec: TensorSpec) -> TensorSpec:
+        return msgspec.structs.replace(spec, shape=dims.get(spec.name, spec.shape))
+
+    return Signature(tuple(map(seen, signature.inputs)), tuple(map(seen, signature.outputs)))
 
 
 def labels_of(config: ModelConfig, folder: Path) -> dict[str, tuple[str, ...]]:

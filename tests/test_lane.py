@@ -1,0 +1,284 @@
+"""A lane from arrival to answer, driven by an event loop in this process, with real executors."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter_ns
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from hasten.errors import HastenError, OverloadedError, RuntimeFailureError
+from hasten.serve.engine.lane import Lane
+from hasten.serve.engine.request import Batch, BatchResult, Request
+from hasten.serve.engine.runner import Runner
+from hasten.serve.engine.statistics import ModelStatistics
+from scheduling import scheduler
+
+PATIENCE_S = 10.0
+
+
+class Doubling:
+    """A runner that doubles; a batch waits at the gate while that is shut, and fails on a NaN."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.begun = threading.Semaphore(0)
+        self.ran: list[list[float]] = []
+        self.closed = False
+
+    def run(self, batch: Batch) -> None:
+        self.begun.release()
+        assert self.gate.wait(PATIENCE_S)
+        batch.begin_ns = perf_counter_ns()
+        x = np.concatenate([one.inputs[0] for one in batch.requests])
+        self.ran.append(x.ravel().tolist())
+        if np.isnan(x).any():
+            raise RuntimeError("no number")
+        batch.result = BatchResult((2 * x,), batched=True)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Bench:
+    """A lane with runners, and what came of each request in the order of the answers."""
+
+    def __init__(self, *, executors: int, inline: bool, **more: Any) -> None:
+        self.runners = [Doubling() for _ in range(executors)]
+        self.statistics = ModelStatistics()
+        ordered = more.pop("preserve_ordering", False)
+        self.lane = Lane(
+            "test",
+            asyncio.get_running_loop(),
+            scheduler(executors=executors, **more),
+            cast("Sequence[Runner]", self.runners),
+            self.statistics,
+            inline=inline,
+            preserve_ordering=ordered,
+        )
+        self.answers: list[float | HastenError] = []
+
+    def ask(self, value: float) -> Request:
+        """Submit a request of one row."""
+        x = np.array([[value]])
+        request = Request((x,), 1, (), self._answered, perf_counter_ns())
+        self.lane.submit(request)
+        return request
+
+    def _answered(self, request: Request, result: BatchResult | HastenError, start: int) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        failed = isinstance(result, HastenError)
+        self.answers.append(result if failed else float(result.outputs[0][start, 0]))
+
+    async def answered(self, count: int) -> list[float | HastenError]:
+        """Wait for so many answers."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.answers) < count:
+                await asyncio.sleep(0.001)
+        return self.answers
+
+    async def begun(self, runner: Doubling) -> None:
+        """Wait until the runner has begun another batch."""
+        loop = asyncio.get_running_loop()
+        assert await loop.run_in_executor(None, runner.begun.acquire, True, PATIENCE_S)
+
+
+def driven(
+    work: Callable[[Bench], Awaitable[None]],
+    *,
+    executors: int = 1,
+    inline: bool = False,
+    **more: Any,
+) -> Bench:
+    """Let a lane do this work, and close it."""
+
+    async def whole() -> Bench:
+        bench = Bench(executors=executors, inline=inline, **more)
+        try:
+            await work(bench)
+        finally:
+            for runner in bench.runners:
+                runner.gate.set()
+            await asyncio.wait_for(bench.lane.close(), PATIENCE_S)
+        return bench
+
+    return asyncio.run(whole())
+
+
+INLINE = pytest.mark.parametrize("inline", [True, False])
+
+
+@INLINE
+def test_requests_of_one_turn_of_the_loop_share_a_batch(*, inline: bool) -> None:
+    async def work(bench: Bench) -> None:
+        for value in (1, 2, 3):
+            bench.ask(value)
+        assert await bench.answered(3) == [2, 4, 6]
+
+    bench = driven(work, inline=inline)
+    assert bench.runners[0].ran == [[1, 2, 3]]
+    assert bench.statistics.success_requests == 3
+    assert bench.statistics.executions == 1
+
+
+def test_what_came_while_a_batch_ran_is_the_next_batch() -> None:
+    async def work(bench: Bench) -> None:
+        (runner,) = bench.runners
+        runner.gate.clear()
+        bench.ask(1)
+        await bench.begun(runner)
+        for value in (2, 3):
+            bench.ask(value)
+            await asyncio.sleep(0)
+        assert bench.lane.waiting == 2
+        runner.gate.set()
+        assert await bench.answered(3) == [2, 4, 6]
+
+    assert driven(work).runners[0].ran == [[1], [2, 3]]
+
+
+def test_executors_run_side_by_side() -> None:
+    async def work(bench: Bench) -> None:
+        for runner in bench.runners:
+            runner.gate.clear()
+        bench.ask(1)
+        await asyncio.sleep(0.01)
+        bench.ask(2)
+        for runner in bench.runners:
+            await bench.begun(runner)
+
+    assert sorted(one.ran for one in driven(work, executors=2).runners) == [[[1]], [[2]]]
+
+
+@pytest.mark.parametrize("preserve_ordering", [True, False])
+def test_answers_keep_the_order_of_arrival_where_that_is_asked_for(
+    *, preserve_ordering: bool
+) -> None:
+    async def work(bench: Bench) -> None:
+        for runner in bench.runners:
+            runner.gate.clear()
+        bench.ask(1)
+        await asyncio.sleep(0.01)
+        bench.ask(2)
+        for runner in bench.runners:
+            await bench.begun(runner)
+        slow = next(one for one in bench.runners if one is not _runner_of(bench, 2))
+        fast = _runner_of(bench, 2)
+        fast.gate.set()
+        if not preserve_ordering:
+            assert await bench.answered(1) == [4]
+        await asyncio.sleep(0.01)
+        slow.gate.set()
+        await bench.answered(2)
+
+    bench = driven(work, executors=2, preserve_ordering=preserve_ordering)
+    assert bench.answers == ([2, 4] if preserve_ordering else [4, 2])
+
+
+def _runner_of(bench: Bench, number: int) -> Doubling:
+    """The runner of the n-th batch: the idle executor that was added last is taken first."""
+    return bench.runners[-number]
+
+
+@INLINE
+def test_a_batch_that_fails_is_the_answer_of_its_requests_and_of_no_other(*, inline: bool) -> None:
+    async def work(bench: Bench) -> None:
+        bench.ask(float("nan"))
+        (error,) = await bench.answered(1)
+        assert isinstance(error, RuntimeFailureError)
+        bench.ask(1)
+        assert (await bench.answered(2))[1] == 2
+
+    bench = driven(work, inline=inline)
+    assert bench.statistics.failures["BACKEND"] == 1
+    assert bench.statistics.success_requests == 1
+
+
+def test_a_cancelled_request_is_neither_run_nor_answered_and_holds_no_input() -> None:
+    async def work(bench: Bench) -> None:
+        (runner,) = bench.runners
+        runner.gate.clear()
+        bench.ask(1)
+        await bench.begun(runner)
+        waits = bench.ask(2)
+        bench.ask(3)
+        for _ in range(2):
+            bench.lane.cancel(waits)
+        assert waits.inputs == ()
+        runner.gate.set()
+        await bench.answered(2)
+
+    bench = driven(work)
+    assert bench.runners[0].ran == [[1], [3]]
+    assert bench.answers == [2, 6]
+    assert bench.statistics.failures["CANCELED"] == 1
+
+
+def test_a_request_that_is_cancelled_while_it_runs_is_not_answered() -> None:
+    async def work(bench: Bench) -> None:
+        (runner,) = bench.runners
+        runner.gate.clear()
+        runs = bench.ask(1)
+        await bench.begun(runner)
+        bench.lane.cancel(runs)
+        runner.gate.set()
+        bench.ask(2)
+        await bench.answered(1)
+
+    bench = driven(work)
+    assert bench.answers == [4]
+    assert bench.runners[0].ran == [[1], [2]]
+
+
+@INLINE
+def test_closing_lets_what_waits_end_and_takes_no_more(*, inline: bool) -> None:
+    async def work(bench: Bench) -> None:
+        bench.ask(1)
+        closing = asyncio.ensure_future(bench.lane.close())
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="unloaded"):
+            bench.ask(2)
+        await asyncio.wait_for(closing, PATIENCE_S)
+        assert bench.answers == [2]
+        assert all(one.closed for one in bench.runners)
+
+    async def whole() -> None:
+        await work(Bench(executors=1, inline=inline))
+
+    asyncio.run(whole())
+
+
+def test_a_queue_that_is_full_refuses_and_counts() -> None:
+    async def work(bench: Bench) -> None:
+        (runner,) = bench.runners
+        runner.gate.clear()
+        bench.ask(1)
+        await bench.begun(runner)
+        bench.ask(2)
+        with pytest.raises(OverloadedError):
+            bench.ask(3)
+
+    policy = {"default_queue_policy": {"max_queue_size": 1}}
+    bench = driven(work, batching=policy)
+    assert bench.answers == [2, 4]
+    assert bench.statistics.failures["REJECTED"] == 1
+
+
+def test_one_that_waits_too_long_is_told_so_while_the_executor_is_busy() -> None:
+    async def work(bench: Bench) -> None:
+        (runner,) = bench.runners
+        runner.gate.clear()
+        bench.ask(1)
+        await bench.begun(runner)
+        bench.ask(2)
+        (error,) = await bench.answered(1)
+        assert isinstance(error, HastenError)
+
+    policy = {"default_queue_policy": {"default_timeout_microseconds": 20_000}}
+    bench = driven(work, batching=policy)
+    assert bench.runners[0].ran == [[1]]
