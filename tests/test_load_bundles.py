@@ -8,12 +8,12 @@ from command_line import finish, start
 from served_models import put_bundle, put_null, scaled
 
 MS = 1_000_000
-BRIEF = ("--duration=0.5s", "--warm-up=0", "--concurrency=2")
+BRIEF = ("--duration=1s", "--warm-up=0", "--concurrency=2")
 
 
 def test_two_bundles_are_served_loaded_in_turns_and_set_side_by_side(tmp_path: Path) -> None:
-    slow = put_null(tmp_path / "slow", cost_ns=40 * MS, serving={"max_batch_size": 1})
-    fast = put_null(tmp_path / "fast", cost_ns=4 * MS, serving={"max_batch_size": 1})
+    slow = put_null(tmp_path / "slow", cost_ns=5 * MS, serving={"max_batch_size": 1})
+    fast = put_null(tmp_path / "fast", cost_ns=MS, serving={"max_batch_size": 1})
     flags = ("--against", fast, "--page", "both.html", "--json", *BRIEF)
     done = finish(start("load", slow, *flags, folder=tmp_path))
 
