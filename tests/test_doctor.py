@@ -1,40 +1,26 @@
-"""What the host has, what is worth changing, and sizes: on a made-up /proc and /sys."""
+"""What the host has and what is worth changing: on a made-up /proc and /sys."""
 
 from __future__ import annotations
 
-import http.server
 import os
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import numpy as np
 import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from command_line import hasten
 from hasten.doctor import (
-    ExecutorSizing,
     Finding,
     Host,
     findings,
     observe,
-    size_executors,
-    size_io_pool,
 )
-from hasten.doctor.executors import layouts
 from hasten.doctor.findings import RULES
-from hasten.doctor.io_pool import measured, pool_size
-from hasten.errors import DataError, OptionError, RuntimeFailureError
 from hasten.measure.system_files import SystemFiles, cpu_list
-from hasten.runtimes import Execution
 from onnx_models import linear
-from workers import lowered, null_model, saved_samples
 
 CPU = "sys/devices/system/cpu"
 HUGE = "sys/kernel/mm/transparent_hugepage"
@@ -359,139 +345,6 @@ def test_a_clock_without_a_better_one_is_a_matter_of_booting(root: Path) -> None
 @given(st.sets(st.integers(0, 300), min_size=1))
 def test_lists_of_cpus_read_as_they_are_written(cpus: set[int]) -> None:
     assert cpu_list(",".join(map(str, sorted(cpus)))) == sorted(cpus)
-
-
-# Executors x threads
-
-
-def size(folder: Path, execution: Execution | None = None, **behaviour: Any) -> ExecutorSizing:
-    return size_executors(
-        "null",
-        lowered("null", null_model(**behaviour), folder),
-        execution or Execution(),
-        saved_samples(folder / "samples"),
-        cores=2,
-        rounds=3,
-        scratch=folder / "scratch",
-    )
-
-
-@pytest.mark.parametrize("cores", [1, 2, 3, 4, 6, 48, 96])
-def test_layouts_never_fill_more_than_the_cores(cores: int) -> None:
-    found = list(layouts(cores))
-    assert found[0] == (1, 1)
-    assert len(set(found)) == len(found)
-    assert all(instances * threads <= cores for instances, threads in found)
-    assert {(cores, 1), (1, cores)} <= set(found)
-
-
-def test_every_layout_is_measured(tmp_path: Path) -> None:
-    found = size(tmp_path, cost_ns=200_000)
-    assert [str(one) for one in found.layouts] == ["1 x 1", "1 x 2", "2 x 1"]
-    for one in found.layouts:
-        assert one.items_per_s > 0
-        assert one.latency_ms
-        assert one.latency_ms.p50 > 0
-        assert one.speedup
-    assert found.layouts[0].speedup
-    assert found.layouts[0].speedup.median == 1.0
-    assert found.for_throughput in found.layouts
-    assert found.for_latency in found.layouts
-
-
-def test_the_rest_of_the_execution_is_kept(tmp_path: Path) -> None:
-    found = size(tmp_path, Execution(threads=7, instances=9, batch=2), cost_ns=100_000)
-    assert [(one.instances, one.threads) for one in found.layouts] == [(1, 1), (1, 2), (2, 1)]
-
-
-def test_a_model_that_does_not_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeFailureError):
-        size(tmp_path, fail="compile")
-
-
-# Pools that wait
-
-
-def test_the_rule_is_that_of_the_book() -> None:
-    assert pool_size(cores=8, utilization=1.0, ratio=0.0) == 8
-    assert pool_size(cores=8, utilization=0.5, ratio=9.0) == 40
-    assert pool_size(cores=1, utilization=0.1, ratio=0.0) == 1
-
-
-def test_waiting_is_what_is_left_of_the_clock_without_computing() -> None:
-    wall, processor = iter([0, 100, 100, 200]), iter([0, 20, 20, 50])
-    assert measured([int, int], lambda: next(wall), lambda: next(processor)) == (200, 50)
-
-
-def test_a_pool_that_waits_nine_parts_of_ten_has_ten_threads_a_core(tmp_path: Path) -> None:
-    (tmp_path / "a.bin").write_bytes(b"x")
-    wall, processor = iter([0, 10_000_000]), iter([0, 1_000_000])
-    found = size_io_pool(
-        str(tmp_path / "a.bin"),
-        cores=2,
-        wall_ns=lambda: next(wall),
-        processor_ns=lambda: next(processor),
-    )
-    assert (found.wait_ms, found.compute_ms, found.ratio, found.size) == (9.0, 1.0, 9.0, 20)
-    assert str(found) == "2 x 1 x (1 + 9.000 ms / 1.000 ms) = 20 threads"
-
-
-def test_images_are_read_and_decoded(tmp_path: Path) -> None:
-    for at in range(3):
-        pixels = np.full((16, 16, 3), at, np.uint8)
-        (tmp_path / "class").mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(tmp_path / "class" / f"{at}.png")
-    found = size_io_pool(str(tmp_path), cores=2)
-    assert (found.does, found.tasks) == ("read from disk and decode", 3)
-    assert found.compute_ms > 0
-    assert found.size >= 2
-
-
-@pytest.fixture
-def server() -> Iterator[str]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/" else 404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{listening.server_port}/"
-        listening.shutdown()
-        thread.join()
-
-
-def test_a_url_is_fetched(server: str) -> None:
-    found = size_io_pool(server, cores=1)
-    assert (found.does, found.tasks) == (f"fetch {server}", 16)
-
-
-def test_a_url_that_does_not_answer_is_refused(server: str) -> None:
-    with pytest.raises(DataError, match="404"):
-        size_io_pool(f"{server}nothing", cores=1)
-
-
-@pytest.mark.parametrize("name", ["nothing", "."])
-def test_a_source_without_files_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match="Expected files or an"):
-        size_io_pool(str(tmp_path / name), cores=1)
-
-
-def test_a_damaged_image_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"Expected an image.*a\.png"):
-        size_io_pool(str(tmp_path), cores=1)
-
-
-@pytest.mark.parametrize("utilization", [0.0, -1.0, 1.1])
-def test_a_utilization_that_is_none_is_refused(tmp_path: Path, utilization: float) -> None:
-    with pytest.raises(OptionError, match="--utilization"):
-        size_io_pool(str(tmp_path), cores=1, utilization=utilization)
 
 
 # The verb, on this machine

@@ -72,8 +72,10 @@ class Bench:
 
     def _answered(self, request: Request, result: BatchResult | HastenError, start: int) -> None:
         assert threading.current_thread() is threading.main_thread()
-        failed = isinstance(result, HastenError)
-        self.answers.append(result if failed else float(result.outputs[0][start, 0]))
+        if isinstance(result, BatchResult):
+            self.answers.append(float(result.outputs[0][start, 0]))
+        else:
+            self.answers.append(result)
 
     async def answered(self, count: int) -> list[float | HastenError]:
         """Wait for so many answers."""
