@@ -256,10 +256,10 @@ def _server_lines(server: ServerFigures) -> Iterator[str]:
     info = f'{{version="{_escaped(server.version)}"}} 1'
     name = "hasten_build_info"
     yield from _family(name, "gauge", "The version that serves", [name + info])
-    for name, meaning, value in gauges:
-        yield from _family(name, "gauge", meaning, [f"{name} {value}"])
     name, meaning = "hasten_bodies_refused_total", "Requests refused for want of room for bodies"
     yield from _family(name, "counter", meaning, [f"{name} {server.bodies_refused}"])
+    for name, meaning, value in gauges:
+        yield from _family(name, "gauge", meaning, [f"{name} {value}"])
 
 
 def statistics_document(models: Mapping[tuple[str, int], ModelStatistics]) -> bytes:
