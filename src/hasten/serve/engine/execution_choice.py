@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["Choice", "choose"]
 
 #: Rounds in which each is timed, and the time after which no other begins.
-_ROUNDS = 3
-_RACE_NS = 300_000_000
+_ROUNDS = 5
+_RACE_NS = 600_000_000
 #: More threads are worth it where they take at most this share of the time: the cores they fill
 #: also read requests and write answers.
 _WORTH = 0.8
