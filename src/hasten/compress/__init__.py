@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from hasten.compress.dynamic_int8 import DynamicInt8
+from hasten.compress.equalize import Equalize
 from hasten.compress.fold_input import FoldInput
 from hasten.compress.static_int8 import StaticInt8
 from hasten.compress.step import Context, StepConfig, applied
@@ -20,6 +21,7 @@ __all__ = [
     "STEPS",
     "Context",
     "DynamicInt8",
+    "Equalize",
     "FoldInput",
     "StaticInt8",
     "StepConfig",
@@ -31,6 +33,7 @@ __all__ = [
 #: Every step: its config and where its handler is. To add one, write its file and a line here.
 STEPS: dict[type[StepConfig], str] = {
     FoldInput: "fold_input:apply",
+    Equalize: "equalize:apply",
     DynamicInt8: "dynamic_int8:apply",
     WeightInt8: "weight_int8:apply",
     StaticInt8: "static_int8:apply",
