@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.weight_int8 import Weights, quantize_weight
+from hasten.compress.rounding import RoundedWeight, round_weights
+from hasten.compress.weight_int8 import Weights
 
 if TYPE_CHECKING:
     import onnx
@@ -34,12 +36,14 @@ def correct_biases(
     graph: onnx.ModelProto,
     means: Mapping[str, npt.NDArray[np.float64]],
     weights: Weights = "w8",
+    rounded: Mapping[str, RoundedWeight] = MappingProxyType({}),
 ) -> onnx.ModelProto:
     """Return the graph with what int8 weights will add on average taken off the biases.
 
     With ``w + e`` for the rounded weights, a channel gains ``E[e * x]``, which is ``e`` summed over
-    the kernel times the mean input. ``weights`` says how they will be rounded. ``means`` are of
-    the inputs in the float graph, by tensor name; a node whose mean is not given keeps its bias.
+    the kernel times the mean input. ``weights`` says how they will be rounded, where ``rounded``
+    does not already hold them. ``means`` are of the inputs in the float graph, by tensor name; a
+    node whose mean is not given keeps its bias.
     Where a convolution pads with zeros, at the edges, this is an approximation.
 
     Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction",
@@ -50,6 +54,7 @@ def correct_biases(
     corrected = type(graph)()
     corrected.CopyFrom(graph)
     constants = {tensor.name: tensor for tensor in corrected.graph.initializer}
+    rounded = {**round_weights(graph, weights), **rounded}
     for at, node in enumerate(corrected.graph.node):
         if node.op_type not in _CORRECTED or node.input[1] not in constants:
             continue
@@ -58,7 +63,7 @@ def correct_biases(
         if mean is None or (has_bias and node.input[2] not in constants):
             continue
         weight = numpy_helper.to_array(constants[node.input[1]])
-        shift = _mean_error(node, weight, mean, weights)
+        shift = _mean_error(node, weight, mean, rounded.get(node.input[1]))
         if shift is None:
             continue
         bias = numpy_helper.to_array(constants[node.input[2]]) if has_bias else 0.0
@@ -76,29 +81,24 @@ def _mean_error(
     node: onnx.NodeProto,
     weight: npt.NDArray[Any],
     mean: npt.NDArray[np.float64],
-    weights: Weights,
+    rounded: RoundedWeight | None,
 ) -> npt.NDArray[np.float64] | None:
     """Return what rounding adds to each output channel on average; None where it is not known."""
     attributes = {attribute.name: attribute for attribute in node.attribute}
-    if weight.dtype != np.float32:
+    if rounded is None:
         return None
+    error = np.asarray(rounded.values, np.float64) - weight
     if node.op_type == "Gemm":
         scaled = [attributes[key].f for key in ("alpha", "beta") if key in attributes]
         if any(value != 1.0 for value in scaled) or "transA" in attributes:
             return None
-        rows = weight if "transB" in attributes and attributes["transB"].i else weight.T
-        return np.asarray(_rounding_error(rows, weights) @ mean)
+        rows = error if "transB" in attributes and attributes["transB"].i else error.T
+        return np.asarray(rows @ mean)
     groups = attributes["group"].i if "group" in attributes else 1
     # [out, in / groups], summed over the kernel: a mean is the same wherever it stands.
-    error = _rounding_error(weight, weights).reshape(*weight.shape[:2], -1).sum(axis=2)
+    summed = error.reshape(*weight.shape[:2], -1).sum(axis=2)
     by_group = mean.reshape(groups, -1).repeat(weight.shape[0] // groups, axis=0)
-    return np.asarray((error * by_group).sum(axis=1), np.float64)
-
-
-def _rounding_error(weight: npt.NDArray[Any], weights: Weights) -> npt.NDArray[np.float64]:
-    quantized, scale = quantize_weight(weight, 0, weights)
-    along = scale.reshape(-1, *[1] * (weight.ndim - 1)).astype(np.float64)
-    return np.asarray(quantized * along - weight, np.float64)
+    return np.asarray((summed * by_group).sum(axis=1), np.float64)
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:

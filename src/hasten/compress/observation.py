@@ -25,7 +25,7 @@ from hasten.runtimes import Arrays, Execution, Session, get_runtime
 if TYPE_CHECKING:
     from hasten.graph import Model
 
-__all__ = ["folded_ranges", "observe"]
+__all__ = ["activations", "folded_ranges", "observe"]
 
 #: One sample at a time: its activations are counted while the cache still holds them, and memory
 #: is needed for one. More at once were no faster.
@@ -47,31 +47,49 @@ def observe(model: Model, context: Context) -> Observation:
     if model.digest in context.unfolded:
         seen = observe(context.unfolded[model.digest], context)
         return _renamed(seen, {name: normalised_tensor(name) for name in context.preprocessing})
-    samples = context.calibration
-    if samples is None:
-        raise RefusedError("there are no calibration samples")
     inputs, produced = _watched(model, context)
     if not produced:
         raise RefusedError("the graph has no float32 activations that ONNX can infer")
     histograms = {name: Histogram(name=name) for name in (*inputs, *produced)}
     means = {name: ChannelMean() for name in correctable_inputs(model.graph)}
-    known = {spec.name for spec in model.signature.inputs}
-    read = [name for name in means if name not in known and name not in histograms]
-    _, rows_per_sample = next(samples.select([0]).batches(model.signature, 1))
-    with (
-        _session(_with_outputs(model, [*produced, *read]), context) as session,
-        context.progress.stage("calibrating", len(samples)) as advance,
-    ):
-        for feed, rows in samples.batches(model.signature, _BATCH):
-            values = _that_count({**feed, **session.run(feed)}, model.signature.batch, rows)
-            for name, histogram in histograms.items():
-                _add(histogram, values[name])
-            for name, mean in means.items():
-                mean.add(values[name])
-            advance(rows // rows_per_sample)
+    for values in activations(model, [*histograms, *means], context):
+        for name, histogram in histograms.items():
+            _add(histogram, values[name])
+        for name, mean in means.items():
+            mean.add(values[name])
     observation = Observation(histograms, means)
     context.observations[model.digest] = observation
     return observation
+
+
+def activations(
+    model: Model, names: Sequence[str], context: Context, doing: str = "calibrating"
+) -> Iterator[Arrays]:
+    """Run the calibration samples through the graph; yield these float32 activations of each.
+
+    Of a model with folded inputs they are those of the model before, which are the same. Raises
+    RefusedError where there are no samples.
+    """
+    samples = context.calibration
+    if samples is None:
+        raise RefusedError("there are no calibration samples")
+    if model.digest in context.unfolded:
+        before = {normalised_tensor(name): name for name in context.preprocessing}
+        wanted = [before.get(name, name) for name in names]
+        for values in activations(context.unfolded[model.digest], wanted, context, doing):
+            yield {name: values[before.get(name, name)] for name in names}
+        return
+    known = {spec.name for spec in model.signature.inputs}
+    produced = [name for name in dict.fromkeys(names) if name not in known]
+    watched = _with_outputs(model, produced) if produced else model
+    _, rows_per_sample = next(samples.select([0]).batches(model.signature, 1))
+    with (
+        _session(watched, context) as session,
+        context.progress.stage(doing, len(samples)) as advance,
+    ):
+        for feed, rows in samples.batches(model.signature, _BATCH):
+            yield _that_count({**feed, **session.run(feed)}, model.signature.batch, rows)
+            advance(rows // rows_per_sample)
 
 
 def _renamed(seen: Observation, names: Mapping[str, str]) -> Observation:

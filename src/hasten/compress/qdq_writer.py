@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from hasten.compress.calibration import Range
+from hasten.compress.rounding import RoundedWeight, round_weights
 from hasten.compress.step import quiet_quantizer
 from hasten.compress.weight_int8 import Weights
 from hasten.errors import RefusedError, one_line
@@ -37,19 +39,23 @@ def write_qdq(
     activations: Activations = "u8",
     weights: Weights = "w8",
     float_nodes: Sequence[str] = (),
+    rounded: Mapping[str, RoundedWeight] = MappingProxyType({}),
 ) -> onnx.ModelProto:
     """Return the graph with its convolutions, matrix products and what lies between in int8.
 
     ``ranges`` are of the activations, by tensor name; those that the writer takes out need none,
-    see ``removed_by_writer``. Weights are S8 per channel. Nodes named in ``float_nodes`` stay in
-    float. Raises RefusedError with the reason where the writer fails.
+    see ``removed_by_writer``. Weights are S8 per channel, at the nearest levels but for those in
+    ``rounded``, by name, whose levels and scales the graph will hold. Nodes named in
+    ``float_nodes`` stay in float. Raises RefusedError with the reason where the writer fails.
     """
+    if weights == "w4":  # the writer rounds to 8 or 7 bits of its own
+        rounded = {**round_weights(graph, weights), **rounded}
     ready = dict(ranges)
     for name, output in reversed(removed_by_writer(graph).items()):
         if output in ready:
             ready.setdefault(name, ready[output])
     try:
-        return _written(graph, ready, activations, weights, float_nodes)
+        return _written(graph, ready, activations, weights, float_nodes, rounded)
     except Exception as error:
         raise RefusedError(f"the QDQ writer failed: {one_line(error)}") from error
 
@@ -60,11 +66,13 @@ def _written(
     activations: Activations,
     weights: Weights,
     float_nodes: Sequence[str],
+    rounded: Mapping[str, RoundedWeight],
 ) -> onnx.ModelProto:
     import onnx
 
     source = onnx.ModelProto()
     source.CopyFrom(_at_opset_13(graph))
+    overrides = {**_outputs_of_their_own(source, ranges), **_with_levels(source, rounded)}
     unsigned = activations == "u8"
     kept = _clips_to_keep(source)
     for node in kept:
@@ -87,7 +95,7 @@ def _written(
             extra_options={
                 "WeightSymmetric": True,
                 "ActivationSymmetric": False,
-                "TensorQuantOverrides": _outputs_of_their_own(source, ranges),
+                "TensorQuantOverrides": overrides,
             },
         )
         quantizer.quantize_model()
@@ -155,6 +163,24 @@ def _tensors_range(ranges: Mapping[str, Range]) -> Any:
         for name, found in ranges.items()
     }
     return TensorsData(CalibrationMethod.MinMax, data)
+
+
+def _with_levels(
+    graph: onnx.ModelProto, rounded: Mapping[str, RoundedWeight]
+) -> dict[str, list[dict[str, Any]]]:
+    """Put weights on their levels, in place; return the scales that the writer finds them with."""
+    from onnx import numpy_helper
+
+    scales = {}
+    for tensor in graph.graph.initializer:
+        weight = rounded.get(tensor.name)
+        if weight is None:
+            continue
+        tensor.CopyFrom(numpy_helper.from_array(weight.values, tensor.name))
+        scales[tensor.name] = [
+            {"axis": weight.axis, "scale": scale, "zero_point": 0} for scale in weight.scale
+        ]
+    return scales
 
 
 def _outputs_of_their_own(

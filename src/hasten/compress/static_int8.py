@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from hasten.compress.adaptive_rounding import round_adaptively
 from hasten.compress.bias_correction import correct_biases
 from hasten.compress.calibration import CALIBRATORS
 from hasten.compress.observation import folded_ranges, observe
 from hasten.compress.qdq_writer import Activations, write_qdq
+from hasten.compress.rounding import RoundedWeight
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
 from hasten.compress.weight_int8 import Weights
 from hasten.errors import RefusedError
@@ -29,13 +31,19 @@ class StaticInt8(StepConfig, frozen=True, tag="static_int8"):
     """Weights S8 per channel; activations ``u8`` or ``s8`` per tensor, asymmetric.
 
     Which of the two is faster is the runtime's affair, and can be a factor of two. ``w7`` keeps
-    the weights within 7 bits, for processors on which products of 8 bits saturate.
+    the weights within 7 bits, for processors on which products of 8 bits saturate; ``w4`` within
+    4, stored as int8, for files that compress to half. ``adaptive`` rounding chooses the levels by
+    what the layers give for the calibration samples instead of the nearest: see
+    ``hasten.compress.adaptive_rounding``.
     """
 
     activations: Activations = "u8"
     weights: Weights = "w8"
     calibrator: Calibrator = "minmax"
     bias: Literal["corrected", "plain"] = "corrected"
+    rounding: Literal["nearest", "adaptive"] = "nearest"
+
+    unsaid_defaults: ClassVar[frozenset[str]] = frozenset({"rounding"})
 
 
 def apply(model: Model, config: StaticInt8, context: Context) -> Model:
@@ -50,10 +58,20 @@ def apply(model: Model, config: StaticInt8, context: Context) -> Model:
     ranges = {name: calibrate(histogram) for name, histogram in seen.histograms.items()}
     ranges |= folded_ranges(model, context)
     graph = model.graph
-    if config.bias == "corrected":
+    corrected = config.bias == "corrected"
+    rounded: dict[str, RoundedWeight] = {}
+    if config.rounding == "adaptive":
+        rounded = round_adaptively(model, context, config.weights, corrected=corrected)
+    if corrected:
         means = {name: mean.value for name, mean in seen.means.items()}
-        graph = correct_biases(graph, means, config.weights)
-    graph = write_qdq(graph, ranges, activations=config.activations, weights=config.weights)
+        graph = correct_biases(graph, means, config.weights, rounded)
+    graph = write_qdq(
+        graph,
+        ranges,
+        activations=config.activations,
+        weights=config.weights,
+        rounded=rounded,
+    )
     return model.evolve(graph, model.signature, applied(config))
 
 

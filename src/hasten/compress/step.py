@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -31,6 +31,9 @@ __all__ = [
 
 class StepConfig(msgspec.Struct, frozen=True, tag_field="step"):
     """Base of all step configs: plain settings, equal when they mean the same."""
+
+    #: Fields whose default is left out of records.
+    unsaid_defaults: ClassVar[frozenset[str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,13 @@ Handler = Callable[[Model, Any, Context], Model]
 def applied(config: StepConfig) -> AppliedStep:
     """Return the record of a step: its name and its settings.
 
-    The name is the config's tag, the settings its fields.
+    The name is the config's tag, the settings its fields; those in ``unsaid_defaults`` only where
+    they differ from their default, so that records from before those fields still read the same.
     """
     settings = msgspec.to_builtins(config)
+    for entry in msgspec.structs.fields(config):
+        if entry.name in config.unsaid_defaults and getattr(config, entry.name) == entry.default:
+            del settings[entry.name]
     return AppliedStep(settings.pop("step"), settings)
 
 
