@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hasten.compress.dynamic_int8 import DynamicInt8
 from hasten.compress.equalize import Equalize
 from hasten.compress.fold_input import FoldInput
+from hasten.compress.smooth_activations import SmoothActivations
 from hasten.compress.static_int8 import StaticInt8
 from hasten.compress.step import Context, StepConfig, applied
 from hasten.compress.weight_int8 import WeightInt8
@@ -23,6 +24,7 @@ __all__ = [
     "DynamicInt8",
     "Equalize",
     "FoldInput",
+    "SmoothActivations",
     "StaticInt8",
     "StepConfig",
     "WeightInt8",
@@ -34,6 +36,7 @@ __all__ = [
 STEPS: dict[type[StepConfig], str] = {
     FoldInput: "fold_input:apply",
     Equalize: "equalize:apply",
+    SmoothActivations: "smooth_activations:apply",
     DynamicInt8: "dynamic_int8:apply",
     WeightInt8: "weight_int8:apply",
     StaticInt8: "static_int8:apply",

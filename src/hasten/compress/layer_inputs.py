@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from hasten.compress.observation import activations
 from hasten.compress.step import Context
+from hasten.data import Samples
 
 if TYPE_CHECKING:
     import onnx
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Moments", "layer_moments", "patches"]
 
 #: Patches taken of one sample: beyond it neighbours say much the same, and cost as much.
-_PATCHES = 1024
+_PATCHES = 256
+#: Samples taken: beyond these, moments settle no more than time is spent.
+_SAMPLES = 128
 #: A moment matrix of more columns takes over a gigabyte.
 _MAX_COLUMNS = 16_384
 #: TensorProto.FLOAT, without importing onnx.
@@ -46,17 +50,25 @@ def layer_moments(model: Model, context: Context) -> dict[str, Moments]:
 
     ``x`` are the ``d`` inputs that one output is a weighted sum of: for a convolution a patch, in
     the order of the weight's axes [in / groups, kernel]. Layers that share a weight share its
-    moments. Those of more than 16,384 inputs are left out.
+    moments. At most 128 samples are read, and layers of more than 16,384 inputs are left out.
     """
     constants = {tensor.name: tensor for tensor in model.graph.graph.initializer}
     layers = [node for node in model.graph.graph.node if _has_moments(node, constants)]
     found: dict[str, _Sums] = {node.input[1]: _Sums() for node in layers}
     reads = list(dict.fromkeys(node.input[0] for node in layers))
-    for values in activations(model, reads, context, "reading layers") if layers else ():
+    few = replace(context, calibration=_spread(context.calibration))
+    for values in activations(model, reads, few, "reading layers") if layers else ():
         for node in layers:
             shape = tuple(constants[node.input[1]].dims)
             found[node.input[1]].add(patches(node, values[node.input[0]], shape))
     return {name: sums.moments for name, sums in found.items()}
+
+
+def _spread(samples: Samples | None) -> Samples | None:
+    """At most 128 of the samples, evenly spread."""
+    if samples is None or len(samples) <= _SAMPLES:
+        return samples
+    return samples.select(np.linspace(0, len(samples) - 1, _SAMPLES).astype(int).tolist())
 
 
 class _Sums:
@@ -84,7 +96,7 @@ def patches(
 ) -> npt.NDArray[np.float32]:
     """What a layer multiplies its weights with, of shape [groups, patches, d].
 
-    Of a large image an even grid of about 1,024 places is taken.
+    Of a large image an even grid of about 256 places is taken.
     """
     if node.op_type != "Conv":
         return np.asarray(value.reshape(1, -1, value.shape[-1]), np.float32)

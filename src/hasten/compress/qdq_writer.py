@@ -6,6 +6,7 @@ with it: which operators it quantizes, and which tensors it takes out.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -15,6 +16,7 @@ import numpy as np
 
 from hasten.compress.calibration import Range
 from hasten.compress.rounding import RoundedWeight, round_weights
+from hasten.compress.shared_ranges import shared_ranges
 from hasten.compress.step import quiet_quantizer
 from hasten.compress.weight_int8 import Weights
 from hasten.errors import RefusedError, one_line
@@ -24,10 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Activations", "quantized_kinds", "removed_by_writer", "write_qdq"]
 
-#: How activations are stored: unsigned or signed.
-Activations = Literal["u8", "s8"]
+#: How activations are stored: unsigned or signed, or in 16 bits, symmetric.
+Activations = Literal["u8", "s8", "s16"]
 
-_MIN_OPSET = 13
+#: ONNX Runtime's name for each.
+_STORED: dict[Activations, str] = {"u8": "QUInt8", "s8": "QInt8", "s16": "QInt16"}
+#: Per-channel scales came with opset 13, integers of 16 bits with opset 21.
+_MIN_OPSETS: dict[Activations, int] = {"u8": 13, "s8": 13, "s16": 21}
 #: The QDQ writer takes these out where they follow what it quantizes.
 _RECTIFIERS = frozenset({"Relu", "Clip"})
 
@@ -44,13 +49,13 @@ def write_qdq(
     """Return the graph with its convolutions, matrix products and what lies between in int8.
 
     ``ranges`` are of the activations, by tensor name; those that the writer takes out need none,
-    see ``removed_by_writer``. Weights are S8 per channel, at the nearest levels but for those in
+    see ``removed_by_writer``, and what a Concat joins shares one. Weights are S8 per channel, at the nearest levels but for those in
     ``rounded``, by name, whose levels and scales the graph will hold. Nodes named in
     ``float_nodes`` stay in float. Raises RefusedError with the reason where the writer fails.
     """
     if weights == "w4":  # the writer rounds to 8 or 7 bits of its own
         rounded = {**round_weights(graph, weights), **rounded}
-    ready = dict(ranges)
+    ready = shared_ranges(graph, ranges, _rectified(graph))
     for name, output in reversed(removed_by_writer(graph).items()):
         if output in ready:
             ready.setdefault(name, ready[output])
@@ -71,9 +76,8 @@ def _written(
     import onnx
 
     source = onnx.ModelProto()
-    source.CopyFrom(_at_opset_13(graph))
+    source.CopyFrom(_lifted(graph, _MIN_OPSETS[activations]))
     overrides = {**_outputs_of_their_own(source, ranges), **_with_levels(source, rounded)}
-    unsigned = activations == "u8"
     kept = _clips_to_keep(source)
     for node in kept:
         # The writer tells nodes apart by their names, and this one may have none.
@@ -87,14 +91,14 @@ def _written(
             per_channel=True,
             reduce_range=weights == "w7",
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8 if unsigned else QuantType.QInt8,
+            activation_qType=getattr(QuantType, _STORED[activations]),
             tensors_range=_tensors_range(ranges),
             nodes_to_quantize=[],
             nodes_to_exclude=[*float_nodes, *(node.name for node in kept)],
             op_types_to_quantize=sorted(quantized_kinds()),
             extra_options={
                 "WeightSymmetric": True,
-                "ActivationSymmetric": False,
+                "ActivationSymmetric": activations == "s16",
                 "TensorQuantOverrides": overrides,
             },
         )
@@ -132,16 +136,35 @@ def _clips_to_keep(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def _holds_zero(clip: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:
-    """Whether zero is within the bounds, which are attributes before opset 11."""
+    """Whether the bounds are known, and zero is within."""
+    bounds = _bounds(clip, constants)
+    return bounds is not None and bounds.low <= 0.0 <= bounds.high
+
+
+def _bounds(
+    rectifier: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]
+) -> Range | None:
+    """What a Relu or Clip lets pass; a Clip's are attributes before opset 11, None if computed."""
     from onnx import numpy_helper
 
-    bounds = {attribute.name: attribute.f for attribute in clip.attribute}
-    for bound, name in zip(("min", "max"), clip.input[1:], strict=False):
+    if rectifier.op_type == "Relu":
+        return Range(0.0, math.inf)
+    bounds = {attribute.name: attribute.f for attribute in rectifier.attribute}
+    for bound, name in zip(("min", "max"), rectifier.input[1:], strict=False):
         if name and name not in constants:
-            return False
+            return None
         if name:
             bounds[bound] = numpy_helper.to_array(constants[name]).item()
-    return bool(bounds.get("min", 0.0) <= 0.0 <= bounds.get("max", 0.0))
+    return Range(bounds.get("min", -math.inf), bounds.get("max", math.inf))
+
+
+def _rectified(graph: onnx.ModelProto) -> dict[str, Range]:
+    """Tensors whose range stands in for the Relu or Clip before them, and what that lets pass."""
+    constants = _constants(graph)
+    removed = removed_by_writer(graph).items()
+    made = {node.output[0]: node for node in graph.graph.node if node.op_type in _RECTIFIERS}
+    bounds = {output: _bounds(made[output], constants) for _, output in removed}
+    return {name: found for name, found in bounds.items() if found is not None}
 
 
 def _constants(graph: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
@@ -208,12 +231,11 @@ def quantized_kinds() -> set[str]:
     return {*QLinearOpsRegistry, *QDQRegistry}
 
 
-def _at_opset_13(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Per-channel scales came with opset 13; lift an older graph to it."""
+def _lifted(graph: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """Lift an older graph to this opset."""
     from onnx import version_converter
 
     old = any(
-        opset.domain in {"", "ai.onnx"} and opset.version < _MIN_OPSET
-        for opset in graph.opset_import
+        one.domain in {"", "ai.onnx"} and one.version < opset for one in graph.opset_import
     )
-    return version_converter.convert_version(graph, _MIN_OPSET) if old else graph
+    return version_converter.convert_version(graph, opset) if old else graph
