@@ -11,6 +11,7 @@ from hasten.compress.fold_input import FoldInput
 from hasten.compress.smooth_activations import SmoothActivations
 from hasten.compress.static_int8 import StaticInt8
 from hasten.compress.step import Context, StepConfig, applied
+from hasten.compress.weight_int4 import WeightInt4
 from hasten.compress.weight_int8 import WeightInt8
 from hasten.errors import RefusedError
 
@@ -27,6 +28,7 @@ __all__ = [
     "SmoothActivations",
     "StaticInt8",
     "StepConfig",
+    "WeightInt4",
     "WeightInt8",
     "applied",
     "apply_step",
@@ -38,6 +40,7 @@ STEPS: dict[type[StepConfig], str] = {
     Equalize: "equalize:apply",
     SmoothActivations: "smooth_activations:apply",
     DynamicInt8: "dynamic_int8:apply",
+    WeightInt4: "weight_int4:apply",
     WeightInt8: "weight_int8:apply",
     StaticInt8: "static_int8:apply",
 }

@@ -36,6 +36,8 @@ class DynamicInt8(StepConfig, frozen=True, tag="dynamic_int8"):
 def apply(model: Model, config: DynamicInt8, context: Context) -> Model:
     """Quantize what ONNX Runtime's dynamic quantizer covers: matrix products and convolutions."""
     refuse_control_flow(model, "dynamic int8")
+    if config.weights == "w4":
+        raise RefusedError("dynamic int8 has weights of 8 or 7 bits, not of 4")
     target = context.scratch / f"dynamic-{model.digest[:16]}.onnx"
     try:
         quantized = _quantized(model.graph, target, config.weights)

@@ -24,7 +24,7 @@ from hasten.errors import RefusedError, one_line
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Activations", "quantized_kinds", "removed_by_writer", "write_qdq"]
+__all__ = ["Activations", "lifted", "quantized_kinds", "removed_by_writer", "write_qdq"]
 
 #: How activations are stored: unsigned or signed, or in 16 bits, symmetric.
 Activations = Literal["u8", "s8", "s16"]
@@ -76,7 +76,7 @@ def _written(
     import onnx
 
     source = onnx.ModelProto()
-    source.CopyFrom(_lifted(graph, _MIN_OPSETS[activations]))
+    source.CopyFrom(lifted(graph, _MIN_OPSETS[activations]))
     overrides = {**_outputs_of_their_own(source, ranges), **_with_levels(source, rounded)}
     kept = _clips_to_keep(source)
     for node in kept:
@@ -231,7 +231,7 @@ def quantized_kinds() -> set[str]:
     return {*QLinearOpsRegistry, *QDQRegistry}
 
 
-def _lifted(graph: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+def lifted(graph: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """Lift an older graph to this opset."""
     from onnx import version_converter
 

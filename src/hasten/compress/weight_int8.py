@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hasten.graph import Model
 
-__all__ = ["PEAKS", "WeightInt8", "Weights", "apply", "quantize_weight"]
+__all__ = ["PEAKS", "WeightInt8", "Weights", "apply", "quantize_weight", "with_integer_weights"]
 
 #: How many bits of int8 weights are used. Seven, where a processor adds two products in 16 bits:
 #: see ``hasten.runtimes.saturation``. Four, where a model is to be small.
@@ -36,8 +36,6 @@ _WEIGHTS: dict[str, tuple[int, int | None]] = {
 _MIN_VALUES = 1024
 #: TensorProto.FLOAT, without importing onnx.
 _FLOAT = 1
-#: DequantizeLinear takes one scale per channel from this opset on.
-_MIN_OPSET = 13
 
 
 class WeightInt8(StepConfig, frozen=True, tag="weight_int8"):
@@ -46,20 +44,30 @@ class WeightInt8(StepConfig, frozen=True, tag="weight_int8"):
 
 def apply(model: Model, config: WeightInt8, context: Context) -> Model:
     """Put the weights through QuantizeLinear for good, and a DequantizeLinear before their use."""
+    del context
+    graph = with_integer_weights(model.graph, "w8")
+    return model.evolve(graph, model.signature, applied(config))
+
+
+def with_integer_weights(source: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
+    """Return the graph with its weights in integers, each behind a DequantizeLinear.
+
+    Those of 4 bits are stored as INT4, two to a byte. Raises RefusedError where there are none of
+    1,024 values or more, or the opset has no such DequantizeLinear.
+    """
     import onnx
 
-    del context
     graph = onnx.ModelProto()
-    graph.CopyFrom(model.graph)
-    _require_opset_13(graph)
+    graph.CopyFrom(source)
+    _require_opset(graph, weights)
     axes = _weight_axes(graph)
-    weights = [tensor for tensor in graph.graph.initializer if tensor.name in axes]
-    if not weights:
+    found = [tensor for tensor in graph.graph.initializer if tensor.name in axes]
+    if not found:
         raise RefusedError(
             "the graph has no float32 weights of a convolution or matrix product"
             f" with {_MIN_VALUES} values or more"
         )
-    dequantize = [_dequantized(graph.graph, weight, axes[weight.name]) for weight in weights]
+    dequantize = [_dequantized(graph.graph, one, axes[one.name], weights) for one in found]
     nodes = [*dequantize, *graph.graph.node]
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)
@@ -67,21 +75,27 @@ def apply(model: Model, config: WeightInt8, context: Context) -> Model:
     inputs = [value for value in graph.graph.input if value.name not in axes]
     del graph.graph.input[:]
     graph.graph.input.extend(inputs)
-    return model.evolve(graph, model.signature, applied(config))
+    return graph
 
 
-def _dequantized(graph: onnx.GraphProto, weight: onnx.TensorProto, axis: int) -> onnx.NodeProto:
-    """Replace a weight by int8 values and scales; return the node that makes it of these."""
+def _dequantized(
+    graph: onnx.GraphProto, weight: onnx.TensorProto, axis: int, weights: Weights
+) -> onnx.NodeProto:
+    """Replace a weight by integers and scales; return the node that makes it of these."""
+    import ml_dtypes
     from onnx import helper, numpy_helper
 
     name = weight.name
-    quantized, scale = quantize_weight(numpy_helper.to_array(weight), axis)
+    quantized, scale = quantize_weight(numpy_helper.to_array(weight), axis, weights)
+    narrow = weights == "w4"
+    integers = f"{name}.int4" if narrow else f"{name}.int8"
+    stored = quantized.astype(ml_dtypes.int4) if narrow else quantized
     graph.initializer.remove(weight)
-    graph.initializer.append(numpy_helper.from_array(quantized, f"{name}.int8"))
+    graph.initializer.append(numpy_helper.from_array(stored, integers))
     graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
     return helper.make_node(
         "DequantizeLinear",
-        [f"{name}.int8", f"{name}.scale"],
+        [integers, f"{name}.scale"],
         [name],
         name=f"{name}.dequantize",
         axis=axis,
@@ -134,9 +148,10 @@ def _weight_axes(graph: onnx.ModelProto) -> dict[str, int]:
     return {name: axis for name, axis in axes.items() if name not in other_uses}
 
 
-def _require_opset_13(graph: onnx.ModelProto) -> None:
+def _require_opset(graph: onnx.ModelProto, weights: Weights) -> None:
+    least, what = (21, "an INT4 weight") if weights == "w4" else (13, "one scale per channel")
     for opset in graph.opset_import:
-        if opset.domain in {"", "ai.onnx"} and opset.version < _MIN_OPSET:
+        if opset.domain in {"", "ai.onnx"} and opset.version < least:
             raise RefusedError(
-                f"one scale per channel needs opset 13, the graph imports {opset.version}"
+                f"{what} needs opset {least}, the graph imports {opset.version}"
             )
