@@ -1,7 +1,8 @@
 """What calibrating EfficientNet-Lite0 on 512 images costs in time and memory.
 
-Run: ``python benchmarks/calibration.py | tee benchmarks/calibration.txt``. Exits 1 unless static int8
-takes 60 s at most, with weights rounded to nearest and adaptively, within 2 GB of memory in all.
+Run: ``python benchmarks/calibration.py | tee benchmarks/calibration.txt``. Exits 1 unless
+static int8 takes 60 s at most, with weights rounded to nearest and adaptively, within 2 GB of
+memory in all.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def main() -> int:
             what = f"{name}, {len(found.calibration)} images of 224x224"
             lines.append(Figure(what, f"{spent_s:.0f} s", "<= 60 s", spent_s <= 60))
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    lines.append(Figure("largest memory of the process", f"{peak_gb:.2f} GB", "<= 2 GB", peak_gb <= 2))
+    lines.append(
+        Figure("largest memory of the process", f"{peak_gb:.2f} GB", "<= 2 GB", peak_gb <= 2)
+    )
     return report(lines)
 
 

@@ -53,10 +53,14 @@ def measure(seed: int, scratch: Path) -> list[Figure]:
     back, smooth = int8(bad, Equalize()), int8(bad, SmoothActivations())
     name = f"seed {seed}:"
     return [
-        Figure(f"{name} float, hostile", f"{floats:.1f} %", f"{exact:.1f} as before", floats == exact),
+        Figure(
+            f"{name} float, hostile", f"{floats:.1f} %", f"{exact:.1f} as before", floats == exact
+        ),
         Figure(f"{name} int8, before", f"{before:.1f} %", "(to compare)", True),
         Figure(f"{name} int8, hostile", f"{worse:.1f} %", "loses >= 5 points", worse <= floats - 5),
-        Figure(f"{name} ... equalized", f"{back:.1f} %", "within 0.3 of float", back > floats - 0.35),
+        Figure(
+            f"{name} ... equalized", f"{back:.1f} %", "within 0.3 of float", back > floats - 0.35
+        ),
         Figure(f"{name} ... smoothed", f"{smooth:.1f} %", "(to compare)", True),
     ]
 

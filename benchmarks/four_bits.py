@@ -1,8 +1,9 @@
 """What weights of 4 bits cost after training, and how much of it adaptive rounding gets back.
 
-Run: ``python benchmarks/four_bits.py | tee benchmarks/four_bits.txt``. Three seeds, each a network of
-its own and digits held out of its own. Exits 1 unless, in the mean over the seeds, nearest levels
-lose 2 points or more and adaptive rounding at most half of that, with and without corrected biases.
+Run: ``python benchmarks/four_bits.py | tee benchmarks/four_bits.txt``. Three seeds, each a network
+of its own and digits held out of its own. Exits 1 unless, in the mean over the seeds, nearest
+levels lose 2 points or more and adaptive rounding at most half of that, with and without corrected
+biases.
 
 Activations have 8 bits throughout, ranges are min-max, and the float network is the reference. The
 network is narrow on purpose: wide ones lose next to nothing on digits.

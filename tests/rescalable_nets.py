@@ -129,7 +129,10 @@ def transformer() -> Model:
     weights = [
         *(made(f"w{one}", width, width) for one in "qkvo"),
         *(made("w1", width, 16), made("b1", 16), made("w2", 16, width)),
-        *(numpy_helper.from_array(np.linspace(0.5, 2, width, dtype=np.float32), g) for g in ("g1", "g2")),
+        *(
+            numpy_helper.from_array(np.linspace(0.5, 2, width, dtype=np.float32), g)
+            for g in ("g1", "g2")
+        ),
         *(made("d1", width), made("d2", width)),
     ]
     return net("transformer", nodes, weights, TOKENS, width)

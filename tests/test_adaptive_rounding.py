@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,7 +59,7 @@ def test_what_the_layer_gives_is_never_further_off_than_with_nearest_levels(
     nearest = RoundedWeight(*quantize_weight(weight, 0, width), 0)  # type: ignore[arg-type]
     found = adapted(weight, moment, peak, 0)
     ridged = moment + 0.01 * np.einsum("gii->g", moment)[:, None, None] / columns * np.eye(columns)
-    costs = [rounding_cost(weight, ridged, one) for one in (found, nearest)]
+    costs = [rounding_cost(weight, ridged.astype(np.float32), one) for one in (found, nearest)]
     assert costs[0] <= costs[1] * (1 + 1e-3)
     assert np.abs(found.levels.astype(int)).max() <= peak
 
@@ -131,12 +133,12 @@ def test_patches_times_weights_are_what_a_layer_gives(name: str) -> None:
         np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
 
 
-def is_transposed(node: object) -> bool:
-    return any(a.name == "transB" and a.i for a in node.attribute)  # type: ignore[attr-defined]
+def is_transposed(node: onnx.NodeProto) -> bool:
+    return any(a.name == "transB" and a.i for a in node.attribute)
 
 
-def all_outputs(found: Model) -> object:
-    graph = type(found.graph)()
+def all_outputs(found: Model) -> onnx.ModelProto:
+    graph = onnx.ModelProto()
     graph.CopyFrom(found.graph)
     known = {output.name for output in graph.graph.output}
     graph.graph.output.extend(
@@ -157,7 +159,7 @@ def all_outputs(found: Model) -> object:
     ],
     ids=str,
 )
-def test_padding_and_dilation_are_those_of_the_convolution(attributes: dict[str, object]) -> None:
+def test_padding_and_dilation_are_those_of_the_convolution(attributes: dict[str, Any]) -> None:
     node = helper.make_node("Conv", ["x", "w"], ["y"], **attributes)
     plain = net("padded", [node], [made("w", 4, 3, 3, 2)], 3, 7, 8)
     x, weight = feed(plain, 2), held(plain)["w"]

@@ -17,7 +17,7 @@ from hasten.compress.equalize import equalizing_scales
 from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError
 from hasten.graph import Model, model_from_proto
-from onnx_models import branching, model, run, value
+from onnx_models import branching, run, value
 from rescalable_nets import NETS, SIDE, convolutions, feed, made, net, residual
 
 every_net = pytest.mark.parametrize("name", NETS)
@@ -109,7 +109,10 @@ def test_channels_stay_where_a_factor_does_not_pass(kind: str, tmp_path: Path) -
         helper.make_node(kind, ["c1", *limits], ["a1"]),
         helper.make_node("Conv", ["a1", "w2"], ["y"]),
     ]
-    ends = [numpy_helper.from_array(np.float32(end), n) for end, n in ((0, "zero"), (6, "six"))]
+    ends = [
+        numpy_helper.from_array(np.array(end, np.float32), n)
+        for end, n in ((0, "zero"), (6, "six"))
+    ]
     weights = [made("w1", 4, 3, 1, 1), made("w2", 4, 4, 1, 1), *ends]
     with pytest.raises(RefusedError, match="nothing to equalize"):
         equalized(net(kind, nodes, weights, 3, SIDE, SIDE), tmp_path)

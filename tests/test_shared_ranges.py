@@ -43,7 +43,10 @@ def branches(
     weights = [made(f"w{at}", 4, 3, 1, 1) for at in (1, 2, 3)]
     weights[2].CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights[2]) / 3, "w3"))
     weights += [made("w4", 4, 12, 1, 1), made("w5", 12, 4, 1, 1)]
-    weights += [numpy_helper.from_array(np.float32(end), n) for end, n in ((0, "zero"), (2, "six"))]
+    weights += [
+        numpy_helper.from_array(np.array(end, np.float32), n)
+        for end, n in ((0, "zero"), (2, "six"))
+    ]
     return net("branches", nodes, weights, 3, SIDE, SIDE)
 
 

@@ -89,7 +89,11 @@ def test_without_samples_it_is_refused(tmp_path: Path) -> None:
 def test_a_single_layer_is_refused(tmp_path: Path) -> None:
     found = model_from_proto(linear(), "linear")
     with pytest.raises(RefusedError, match="nothing to smooth"):
-        apply_step(found, SmoothActivations(), Context(tmp_path, Samples({"x": np.ones((2, 4), np.float32)})))
+        apply_step(
+            found,
+            SmoothActivations(),
+            Context(tmp_path, Samples({"x": np.ones((2, 4), np.float32)})),
+        )
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.5])

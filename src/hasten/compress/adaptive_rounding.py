@@ -1,4 +1,4 @@
-"""Adaptive rounding: weights go up or down so that a layer's outputs, not its weights, stay near."""
+"""Adaptive rounding: weights go up or down so that what a layer gives stays, not they do."""
 
 from __future__ import annotations
 
@@ -131,4 +131,4 @@ def _descend(rows: _Floats, moment: _Floats, scale: _Floats, peak: int) -> _Floa
                 slope += change @ moment[:, block]
         if not moves:
             break
-    return levels
+    return np.asarray(levels, np.float32)

@@ -289,8 +289,8 @@ def _divided(flow: ChannelFlow, whole: str, parts: Sequence[str], axis: int) -> 
             flow.join(part, channels[at : at + size] if plane == axis else channels)
             at += size
     if not rank:
-        for part in parts:
-            flow.keep(part)
+        for name in parts:
+            flow.keep(name)
 
 
 def _add(flow: ChannelFlow, node: onnx.NodeProto) -> None:
@@ -371,9 +371,7 @@ def _linear_axes(flow: ChannelFlow, node: onnx.NodeProto) -> tuple[int, int] | N
 def _rows(node: onnx.NodeProto, weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if node.op_type == "ConvTranspose":
         weight = weight.swapaxes(0, 1)
-    elif node.op_type == "MatMul" or (
-        node.op_type == "Gemm" and not _attribute(node, "transB", 0)
-    ):
+    elif node.op_type == "MatMul" or (node.op_type == "Gemm" and not _attribute(node, "transB", 0)):
         weight = weight.T
     return weight.reshape(*weight.shape[:2], -1)
 

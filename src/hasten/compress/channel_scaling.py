@@ -108,9 +108,7 @@ class ChannelScaling:
         bias = np.zeros(linear.target.size)
         for name in linear.node.input[2:3]:
             if name:
-                given = np.abs(self.flow.constants[name]).astype(np.float64)
-                bias = np.broadcast_to(given, (*given.shape[:-1], bias.size)).reshape(-1, bias.size)
-                bias = bias.max(axis=0)
+                bias = _largest_along(self.flow.constants[name], 1, linear.target.size)
         return _Sizes(
             rows.max(axis=2, initial=0.0).astype(np.float64),
             bias,

@@ -49,9 +49,10 @@ def write_qdq(
     """Return the graph with its convolutions, matrix products and what lies between in int8.
 
     ``ranges`` are of the activations, by tensor name; those that the writer takes out need none,
-    see ``removed_by_writer``, and what a Concat joins shares one. Weights are S8 per channel, at the nearest levels but for those in
-    ``rounded``, by name, whose levels and scales the graph will hold. Nodes named in
-    ``float_nodes`` stay in float. Raises RefusedError with the reason where the writer fails.
+    see ``removed_by_writer``, and what a Concat joins shares one. Weights are S8 per channel, at
+    the nearest levels but for those in ``rounded``, by name, whose levels and scales the graph will
+    hold. Nodes named in ``float_nodes`` stay in float. Raises RefusedError with the reason where
+    the writer fails.
     """
     if weights == "w4":  # the writer rounds to 8 or 7 bits of its own
         rounded = {**round_weights(graph, weights), **rounded}
@@ -60,7 +61,14 @@ def write_qdq(
         if output in ready:
             ready.setdefault(name, ready[output])
     try:
-        return _written(graph, ready, activations, weights, float_nodes, rounded)
+        return _written(
+            graph,
+            ready,
+            activations=activations,
+            weights=weights,
+            float_nodes=float_nodes,
+            rounded=rounded,
+        )
     except Exception as error:
         raise RefusedError(f"the QDQ writer failed: {one_line(error)}") from error
 
@@ -68,6 +76,7 @@ def write_qdq(
 def _written(
     graph: onnx.ModelProto,
     ranges: Mapping[str, Range],
+    *,
     activations: Activations,
     weights: Weights,
     float_nodes: Sequence[str],
@@ -141,9 +150,7 @@ def _holds_zero(clip: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto])
     return bounds is not None and bounds.low <= 0.0 <= bounds.high
 
 
-def _bounds(
-    rectifier: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]
-) -> Range | None:
+def _bounds(rectifier: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> Range | None:
     """What a Relu or Clip lets pass; a Clip's are attributes before opset 11, None if computed."""
     from onnx import numpy_helper
 
@@ -235,7 +242,5 @@ def lifted(graph: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """Lift an older graph to this opset."""
     from onnx import version_converter
 
-    old = any(
-        one.domain in {"", "ai.onnx"} and one.version < opset for one in graph.opset_import
-    )
+    old = any(one.domain in {"", "ai.onnx"} and one.version < opset for one in graph.opset_import)
     return version_converter.convert_version(graph, opset) if old else graph

@@ -1,4 +1,4 @@
-"""One range for what a Concat joins: where scales differ, a runtime rescales each part by itself."""
+"""One range for what a Concat joins: where scales differ, a runtime rescales each part."""
 
 from __future__ import annotations
 

@@ -107,9 +107,9 @@ def quantize_weight(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Quantize to int8 with one scale per index of ``axis``, zero point 0.
 
-    Values reach from -127 to 127, for ``w7`` from -64 to 64 and for ``w4`` from -7 to 7. Returns the int8 values and
-    float32 scales, of shape ``[weight.shape[axis]]``; values times scale are off by at most half of
-    the scale.
+    Values reach from -127 to 127, for ``w7`` from -64 to 64 and for ``w4`` from -7 to 7. Returns
+    the int8 values and float32 scales, of shape ``[weight.shape[axis]]``; values times scale are
+    off by at most half of the scale.
 
     >>> values, scale = quantize_weight(np.array([[0.5, -1.27], [0.0, 0.0]], np.float32), axis=0)
     >>> values.tolist(), scale.tolist()
@@ -152,6 +152,4 @@ def _require_opset(graph: onnx.ModelProto, weights: Weights) -> None:
     least, what = (21, "an INT4 weight") if weights == "w4" else (13, "one scale per channel")
     for opset in graph.opset_import:
         if opset.domain in {"", "ai.onnx"} and opset.version < least:
-            raise RefusedError(
-                f"{what} needs opset {least}, the graph imports {opset.version}"
-            )
+            raise RefusedError(f"{what} needs opset {least}, the graph imports {opset.version}")
