@@ -79,7 +79,7 @@ def test_no_single_step_of_a_level_would_be_better() -> None:
     weight = random.normal(size=(4, 12)).astype(np.float32)
     moment = correlated(random, 1, 12) + np.eye(12, dtype=np.float32)
     found = adapted(weight, moment, 7, 0)
-    least = rounding_cost(weight, moment * 1.0, found)
+    least = rounding_cost(weight, moment, found)
     for at in np.ndindex(4, 12):
         for step in (-1, 1):
             levels = found.levels.copy()
