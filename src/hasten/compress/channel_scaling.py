@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasten.compress.channel_flow import ChannelFlow, Linear
+from hasten.compress.channel_rules import follow_channels
 
 if TYPE_CHECKING:
     import onnx
@@ -38,7 +39,7 @@ class ChannelScaling:
 
     def __init__(self, graph: onnx.ModelProto) -> None:
         self._graph = graph
-        self.flow = ChannelFlow(graph)
+        self.flow = follow_channels(graph)
         self._sizes = [self._sizes_of(linear) for linear in self.flow.linears]
         ones = np.ones(self.flow.size)
         made, read = self.produced(ones), self.consumed(ones)

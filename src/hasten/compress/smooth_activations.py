@@ -45,7 +45,7 @@ def apply(model: Model, config: SmoothActivations, context: Context) -> Model:
     Source: Xiao et al., "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large
     Language Models", ICML 2023 (arXiv 2211.10438), equation 4. Where one activation feeds several
     layers, the largest weight of them counts, and what stands before it may be anything that
-    ``hasten.compress.channel_flow`` can pass a factor through.
+    ``hasten.compress.channel_rules`` can pass a factor through.
     """
     refuse_control_flow(model, "smoothing activations")
     scaling = ChannelScaling(model.graph)
