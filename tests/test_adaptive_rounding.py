@@ -12,17 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from hasten.compress import Context, StaticInt8, apply_step
+from hasten.compress import Context, FoldInput, StaticInt8, apply_step
 from hasten.compress.adaptive_rounding import adapted, round_adaptively, rounding_cost
+from hasten.compress.calibration import CALIBRATORS
 from hasten.compress.layer_inputs import layer_moments, patches
+from hasten.compress.observation import observe
+from hasten.compress.qdq_writer import write_qdq
 from hasten.compress.rounding import RoundedWeight, round_weights
 from hasten.compress.weight_int8 import quantize_weight
-from hasten.data import Samples
+from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError
 from hasten.graph import Model, model_from_proto
 from nets import conv_net
 from onnx_models import run
-from rescalable_nets import NETS, convolutions, feed, made, net, transformer
+from rescalable_nets import NETS, SIDE, convolutions, feed, made, net, transformer
 
 
 def place(folder: Path, found: Model, count: int = 32) -> Context:
@@ -230,6 +233,31 @@ def test_the_same_samples_give_the_same_levels(tmp_path: Path) -> None:
     plain = convolutions()
     first, second = (apply_step(plain, config, place(tmp_path, plain)).payload for _ in range(2))
     assert first == second
+
+
+def test_weights_of_float_nodes_stay_exact(tmp_path: Path) -> None:
+    plain = NETS["concatenated"]()
+    ranges = {
+        name: CALIBRATORS["minmax"](seen)
+        for name, seen in observe(plain, place(tmp_path, plain)).histograms.items()
+    }
+    graph = type(plain.graph)()
+    graph.CopyFrom(plain.graph)
+    for node in graph.graph.node:
+        node.name = node.output[0]
+    found = write_qdq(graph, ranges, weights="w4", float_nodes=["c2"])
+    got = {one.name: numpy_helper.to_array(one) for one in found.graph.initializer}
+    np.testing.assert_array_equal(got["w2"], held(plain)["w2"])
+    assert np.abs(got["w1_quantized"].astype(int)).max() == 7
+
+
+def test_behind_folded_pixels_layers_read_what_they_read_before(tmp_path: Path) -> None:
+    declared = Preprocessing((SIDE, SIDE), mean=(0.5,) * 3, std=(0.25,) * 3)
+    where = Context(tmp_path, Samples(feed(convolutions(), 8)), {"x": declared})
+    folded = apply_step(convolutions(), FoldInput(), where)
+    want, got = layer_moments(convolutions(), where), layer_moments(folded, where)
+    assert got.keys() == want.keys()
+    np.testing.assert_array_equal(got["w1"].second, want["w1"].second)
 
 
 def test_the_record_says_it_only_where_it_is_not_the_default(tmp_path: Path) -> None:

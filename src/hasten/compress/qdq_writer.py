@@ -56,6 +56,8 @@ def write_qdq(
     """
     if weights == "w4":  # the writer rounds to 8 or 7 bits of its own
         rounded = {**round_weights(graph, weights), **rounded}
+    exact = {name for node in graph.graph.node if node.name in float_nodes for name in node.input}
+    rounded = {name: weight for name, weight in rounded.items() if name not in exact}
     ready = shared_ranges(graph, ranges, _rectified(graph))
     for name, output in reversed(removed_by_writer(graph).items()):
         if output in ready:
