@@ -62,8 +62,8 @@ def adapted(weight: npt.NDArray[Any], moment: _Floats, peak: int, axis: int) -> 
 
     Source of the objective: Nagel et al., "Up or Down? Adaptive Rounding for Post-Training
     Quantization", ICML 2020 (arXiv 2004.10568), equation 20. The paper anneals a soft relaxation
-    of up and down; coordinate descent on the levels themselves ends lower in a hundredth of the
-    time, and is not bound to the two nearest.
+    of up and down; coordinate descent moves the levels themselves, takes a hundredth of the time,
+    and is not bound to the two nearest.
     """
     moved = np.moveaxis(weight, axis, 0)
     groups, columns = moment.shape[:2]
