@@ -1,6 +1,6 @@
 """Training: any graph as a PyTorch module, the losses, and the loop.
 
-Names are loaded when first used: all of them need torch, which is the extra ``torch``.
+Names are loaded when first used: most of them need torch, which is the extra ``torch``.
 """
 
 from __future__ import annotations
@@ -11,11 +11,63 @@ from typing import TYPE_CHECKING
 from hasten.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from hasten.train.lesson import Lesson, fit, logits_of
+    from hasten.train.loop import History, Task, train
+    from hasten.train.losses import (
+        DecoupledLoss,
+        DistillationLoss,
+        HintLoss,
+        LabelLoss,
+        MatchingLoss,
+        WeightedLoss,
+    )
     from hasten.train.module import GraphModule
+    from hasten.train.schedule import Augmentation, Schedule
+    from hasten.train.teacher import GraphTeacher, ModuleTeacher, Teacher, open_teacher
 
-__all__ = ["GraphModule"]
+__all__ = [
+    "Augmentation",
+    "DecoupledLoss",
+    "DistillationLoss",
+    "GraphModule",
+    "GraphTeacher",
+    "HintLoss",
+    "History",
+    "LabelLoss",
+    "Lesson",
+    "MatchingLoss",
+    "ModuleTeacher",
+    "Schedule",
+    "Task",
+    "Teacher",
+    "WeightedLoss",
+    "fit",
+    "logits_of",
+    "open_teacher",
+    "train",
+]
 
-_HOMES = {"GraphModule": "module"}
+_HOMES = {
+    "Augmentation": "schedule",
+    "DecoupledLoss": "losses",
+    "DistillationLoss": "losses",
+    "GraphModule": "module",
+    "GraphTeacher": "teacher",
+    "HintLoss": "losses",
+    "History": "loop",
+    "LabelLoss": "losses",
+    "Lesson": "lesson",
+    "MatchingLoss": "losses",
+    "ModuleTeacher": "teacher",
+    "Schedule": "schedule",
+    "Task": "loop",
+    "Teacher": "teacher",
+    "WeightedLoss": "losses",
+    "fit": "lesson",
+    "logits_of": "lesson",
+    "open_teacher": "teacher",
+    "train": "loop",
+}
 
 
 def __getattr__(name: str) -> object:
