@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from hasten.compress.distill import Distill
 from hasten.compress.dynamic_int8 import DynamicInt8
+from hasten.compress.finetune import Finetune
 from hasten.compress.fold_input import FoldInput
 from hasten.compress.static_int8 import StaticInt8
 from hasten.compress.step import Context, StepConfig, applied
+from hasten.compress.train_quantized import TrainQuantized
 from hasten.compress.weight_int8 import WeightInt8
 from hasten.errors import RefusedError
 
@@ -19,10 +22,13 @@ if TYPE_CHECKING:
 __all__ = [
     "STEPS",
     "Context",
+    "Distill",
     "DynamicInt8",
+    "Finetune",
     "FoldInput",
     "StaticInt8",
     "StepConfig",
+    "TrainQuantized",
     "WeightInt8",
     "applied",
     "apply_step",
@@ -34,6 +40,9 @@ STEPS: dict[type[StepConfig], str] = {
     DynamicInt8: "dynamic_int8:apply",
     WeightInt8: "weight_int8:apply",
     StaticInt8: "static_int8:apply",
+    Finetune: "finetune:apply",
+    Distill: "distill:apply",
+    TrainQuantized: "train_quantized:apply",
 }
 
 

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from hasten.graph import Model
 
-__all__ = ["WeightInt8", "Weights", "apply", "quantize_weight"]
+__all__ = ["PEAKS", "WeightInt8", "Weights", "apply", "quantize_weight"]
 
 #: How many bits of int8 weights are used. Seven, where a processor adds two products in 16 bits:
 #: see ``hasten.runtimes.saturation``.
 Weights = Literal["w8", "w7"]
 #: The largest weight, which both signs reach; 64 is that of ONNX Runtime's ``reduce_range``.
-_PEAKS: dict[Weights, int] = {"w8": 127, "w7": 64}
+PEAKS: dict[Weights, int] = {"w8": 127, "w7": 64}
 
 #: Which input of which operator holds weights, and the axis of its output channels.
 #: None stands for the last axis, and Gemm's depends on transB.
@@ -103,7 +103,7 @@ def quantize_weight(
     """
     others = tuple(at for at in range(weight.ndim) if at != axis)
     peak = np.abs(weight).max(axis=others, keepdims=True)
-    highest = _PEAKS[weights]
+    highest = PEAKS[weights]
     scale = np.asarray(peak / highest, np.float32)
     # A channel of zeros, or of values too small for a scale that float32 holds exactly.
     scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale)

@@ -58,14 +58,16 @@ def range_of(
 
 
 def _weight(node: Node, weight: torch.Tensor) -> torch.Tensor:
-    return fake_quantized_weight(weight, node.integer("axis"), node.integer("peak", 127))
+    axis = node.integer("axis") if "axis" in node.attributes else None
+    return fake_quantized_weight(weight, axis, node.integer("peak", 127))
 
 
-def fake_quantized_weight(weight: torch.Tensor, axis: int, peak: int) -> torch.Tensor:
+def fake_quantized_weight(weight: torch.Tensor, axis: int | None, peak: int) -> torch.Tensor:
     """Return what int8 keeps of a weight, one scale per index of ``axis``, by its largest value.
 
-    The numbers are those of ``hasten.compress.weight_int8.quantize_weight``; the gradient is that
-    of the weight itself (Bengio et al., arXiv 1308.3432).
+    Without an axis there is one scale for all. The numbers are those of
+    ``hasten.compress.weight_int8.quantize_weight``; the gradient is that of the weight itself
+    (Bengio et al., arXiv 1308.3432).
     """
     with torch.no_grad():
         others = [at for at in range(weight.ndim) if at != axis]

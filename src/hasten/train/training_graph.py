@@ -1,0 +1,180 @@
+"""From a quantized graph to the one that is trained for it: the same points, with gradients.
+
+What the deployed graph rounds, the training graph rounds as well, and nothing else::
+
+    x -> QuantizeLinear -> DequantizeLinear ->      becomes    x -> FakeQuantize ->
+    int8 weight -> DequantizeLinear ->              becomes    float weight -> FakeQuantizeWeight ->
+    int32 bias -> DequantizeLinear ->               becomes    float bias ->
+
+Biases have a scale so fine (that of the input times that of the weight) that rounding them is
+left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import helper, numpy_helper
+
+from hasten.errors import RefusedError
+from hasten.graph.operators import node_label
+from hasten.train.operators.fake_quantize import ACTIVATION, DOMAIN, WEIGHT
+from hasten.train.parameters import constants_of
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["TrainingGraph", "growth_name", "limits_name", "training_graph"]
+
+_QUANTIZED = "_quantized"
+_SCALE = "_scale"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingGraph:
+    """The graph to train, and the activations whose ranges it holds, by tensor name.
+
+    Tensors that share their levels, as the input and output of a pooling, have one range.
+    """
+
+    graph: onnx.ModelProto
+    ranges: tuple[str, ...]
+
+
+def limits_name(tensor: str) -> str:
+    """Return the constant that holds (low, high) of an activation."""
+    return f"{tensor}/limits"
+
+
+def growth_name(tensor: str) -> str:
+    """Return the constant that holds by how much training has grown these, as exponents of e."""
+    return f"{tensor}/growth"
+
+
+def training_graph(
+    deployed: onnx.ModelProto, source: onnx.ModelProto, *, peak: int, learned: bool
+) -> TrainingGraph:
+    """Return the graph that trains ``source``, a float graph, for ``deployed``, written of it.
+
+    ``peak`` is the largest integer of a weight. With ``learned``, ranges are trained with the
+    weights; else they are observed. Raises RefusedError where the deployed graph is not of a kind
+    that the QDQ writer makes.
+    """
+    made = _Rewriting(constants_of(deployed.graph), constants_of(source.graph), peak, learned)
+    made.outputs = {output.name for output in deployed.graph.output}
+    for node in deployed.graph.node:
+        made.take(node)
+    graph = type(deployed)()
+    graph.CopyFrom(deployed)
+    del graph.graph.node[:]
+    graph.graph.node.extend(made.nodes)
+    del graph.graph.initializer[:]
+    used = {name for node in made.nodes for name in node.input}
+    for name, tensor in made.constants.items():
+        if name in used:
+            graph.graph.initializer.append(tensor)
+            graph.graph.initializer[-1].name = name
+    del graph.graph.value_info[:]
+    graph.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    return TrainingGraph(graph, tuple(made.ranges))
+
+
+@dataclass(eq=False)
+class _Rewriting:
+    """Goes through the nodes of the deployed graph; ``names`` are those that others took over."""
+
+    deployed: dict[str, onnx.TensorProto]
+    source: dict[str, onnx.TensorProto]
+    peak: int
+    learned: bool
+    outputs: set[str] = field(default_factory=set)
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    ranges: dict[str, None] = field(default_factory=dict)
+    quantized: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.constants = {**self.deployed, **self.source}
+
+    def take(self, node: onnx.NodeProto) -> None:
+        """Take over one node of the deployed graph, or what it becomes."""
+        if node.op_type == "QuantizeLinear" and node.input[1] in self.deployed:
+            self._activation(node)
+        elif node.op_type == "DequantizeLinear" and node.input[0] in self.quantized:
+            self._dequantized(node)
+        elif node.op_type == "DequantizeLinear" and node.input[0] in self.deployed:
+            self._constant(node)
+        else:
+            kept = type(node)()
+            kept.CopyFrom(node)
+            kept.input[:] = [self.names.get(name, name) for name in node.input]
+            self.nodes.append(kept)
+
+    def _activation(self, node: onnx.NodeProto) -> None:
+        x, scale_name, *zero_point_name = node.input
+        tensor = scale_name.removesuffix(_SCALE)
+        scale = numpy_helper.to_array(self.deployed[scale_name])
+        zero_point = np.zeros((), np.uint8)
+        if zero_point_name:
+            zero_point = numpy_helper.to_array(self.deployed[zero_point_name[0]])
+        if scale.size != 1:
+            raise RefusedError(f"cannot be trained: {node_label(node)} has a scale per channel")
+        levels = np.iinfo(zero_point.dtype)
+        offset, step = int(zero_point), float(scale)
+        limits = [(levels.min - offset) * step, (levels.max - offset) * step]
+        self.ranges[tensor] = None
+        self._add(limits_name(tensor), np.array(limits, np.float32))
+        inputs = [self.names.get(x, x), limits_name(tensor)]
+        if self.learned:
+            self._add(growth_name(tensor), np.zeros(2, np.float32))
+            inputs.append(growth_name(tensor))
+        self.quantized.add(node.output[0])
+        self.nodes.append(
+            helper.make_node(
+                ACTIVATION,
+                inputs,
+                list(node.output),
+                name=node.name,
+                domain=DOMAIN,
+                lowest=int(levels.min),
+                highest=int(levels.max),
+            )
+        )
+
+    def _dequantized(self, node: onnx.NodeProto) -> None:
+        """Read the fake quantized value itself; an output of the graph keeps its name."""
+        before, after = node.input[0], node.output[0]
+        if after in self.outputs:
+            self.nodes.append(helper.make_node("Identity", [before], [after], name=node.name))
+        self.names[after] = before
+
+    def _constant(self, node: onnx.NodeProto) -> None:
+        """Put the float weight or bias in place of the integers that were made of it."""
+        after = node.output[0]
+        name = node.input[0].removesuffix(_QUANTIZED)
+        values = numpy_helper.to_array(self.deployed[node.input[0]])
+        scale = numpy_helper.to_array(self.deployed[node.input[1]])
+        zero_point = np.zeros((), values.dtype)
+        if len(node.input) > 2:  # noqa: PLR2004 - the zero point is the third
+            zero_point = numpy_helper.to_array(self.deployed[node.input[2]])
+        if name not in self.source:
+            raise RefusedError(f"cannot be trained: {node.input[0]} is not made of a float weight")
+        if values.dtype == np.int32:
+            self.names[after] = name
+        elif values.dtype == np.int8 and not zero_point.any():
+            axis = {each.name: each.i for each in node.attribute}.get("axis", 1)
+            along = {"axis": axis} if scale.size > 1 else {}
+            self.nodes.append(
+                helper.make_node(
+                    WEIGHT, [name], [after], name=node.name, domain=DOMAIN, peak=self.peak, **along
+                )
+            )
+        else:  # a constant that is quantized as activations are
+            fixed = (values.astype(np.float32) - zero_point.astype(np.float32)) * scale
+            self._add(f"{after}/fixed", fixed.astype(np.float32))
+            self.names[after] = f"{after}/fixed"
+
+    def _add(self, name: str, values: np.ndarray) -> None:
+        self.constants[name] = numpy_helper.from_array(values, name)
