@@ -120,7 +120,8 @@ def _judge(
 ) -> Callable[[nn.Module], float]:
     reference = None
     if held_out.labels is None and answers is not None:
-        reference = predictions(answers.to, held_out, lesson.signature, batch)
+        said = predictions(answers.to, held_out, lesson.signature, batch)
+        reference = {name: value for name, value in said.items() if name not in lesson.hints}
     metric = METRICS["top1" if held_out.labels is not None else "fidelity"]
 
     def judge(module: nn.Module) -> float:

@@ -13,7 +13,7 @@ left out.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import helper, numpy_helper
@@ -62,8 +62,14 @@ def training_graph(
     weights; else they are observed. Raises RefusedError where the deployed graph is not of a kind
     that the QDQ writer makes.
     """
-    made = _Rewriting(constants_of(deployed.graph), constants_of(source.graph), peak, learned)
-    made.outputs = {output.name for output in deployed.graph.output}
+    made = _Rewriting(
+        deployed=constants_of(deployed.graph),
+        source=constants_of(source.graph),
+        rectified=_rectified(source.graph),
+        outputs={output.name for output in deployed.graph.output},
+        peak=peak,
+        learned=learned,
+    )
     for node in deployed.graph.node:
         made.take(node)
     graph = type(deployed)()
@@ -87,9 +93,10 @@ class _Rewriting:
 
     deployed: dict[str, onnx.TensorProto]
     source: dict[str, onnx.TensorProto]
+    rectified: dict[str, dict[str, Any]]
+    outputs: set[str]
     peak: int
     learned: bool
-    outputs: set[str] = field(default_factory=set)
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     ranges: dict[str, None] = field(default_factory=dict)
@@ -140,6 +147,7 @@ class _Rewriting:
                 domain=DOMAIN,
                 lowest=int(levels.min),
                 highest=int(levels.max),
+                **self.rectified.get(tensor, {}),
             )
         )
 
@@ -178,3 +186,20 @@ class _Rewriting:
 
     def _add(self, name: str, values: np.ndarray) -> None:
         self.constants[name] = numpy_helper.from_array(values, name)
+
+
+def _rectified(graph: onnx.GraphProto) -> dict[str, dict[str, Any]]:
+    """Return the bounds of what a Relu or Clip makes: the QDQ writer leaves these to the ranges."""
+    known = constants_of(graph)
+    found: dict[str, dict[str, Any]] = {}
+    for node in graph.node:
+        if node.op_type == "Relu":
+            found[node.output[0]] = {"floor": 0.0}
+        elif node.op_type == "Clip":
+            bounds = {each.name: each.f for each in node.attribute}
+            for bound, name in zip(("min", "max"), node.input[1:], strict=False):
+                if name in known:
+                    bounds[bound] = numpy_helper.to_array(known[name]).item()
+            names = {"min": "floor", "max": "ceiling"}
+            found[node.output[0]] = {names[bound]: at for bound, at in bounds.items()}
+    return found

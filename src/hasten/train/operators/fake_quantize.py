@@ -6,6 +6,8 @@ QuantizeLinear and DequantizeLinear: see ``hasten.train.training_graph``.
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from hasten.train.operators.table import Node, Operator
@@ -33,8 +35,10 @@ def _activation(
     """
     if growth is None and node.mode.training:
         with torch.no_grad():
-            seen = torch.stack([x.amin().clamp(max=0), x.amax().clamp(min=0)])
-            limits.lerp_(seen, _MOMENTUM)
+            # A Relu or Clip before it was left to its range, which must not grow past theirs.
+            low = x.amin().clamp(min=node.number("floor", -math.inf), max=0)
+            high = x.amax().clamp(min=0, max=node.number("ceiling", math.inf))
+            limits.lerp_(torch.stack([low, high]), _MOMENTUM)
     low, high = range_of(limits, growth)
     lowest, highest = node.integer("lowest"), node.integer("highest")
     # A range of zeros holds zero alone, whatever the step is.
