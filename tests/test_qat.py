@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from torch import nn
 
 import hasten
@@ -23,7 +25,7 @@ from hasten.graph import Model
 from hasten.runtimes import Execution, get_runtime
 from hasten.train.operators.fake_quantize import fake_quantized_weight
 from nets import conv_net, images
-from onnx_models import run
+from onnx_models import model, run, value, weight
 from training_nets import net, right, softmax_net, taught, unlabelled
 
 RUNTIMES = ["onnxruntime", "openvino", "litert"]
@@ -78,10 +80,10 @@ def test_every_runtime_answers_as_the_trained_module_does(
     ordered = np.sort(want, axis=1)
     clear = ordered[:, -1] - ordered[:, -2] > 1.5 * step
 
-    model = training.finish()
+    made = training.finish()
 
     for name in RUNTIMES:
-        have = answers(model, name, tmp_path, x)
+        have = answers(made, name, tmp_path, x)
         assert np.mean(have[clear].argmax(1) == want[clear].argmax(1)) >= 0.995, name
         assert np.abs(have - want).mean() <= step, name
 
@@ -160,6 +162,50 @@ class Normed(nn.Module):
         return found
 
 
+def joined() -> onnx.ModelProto:
+    """Two branches that end in a ReLU6, joined: all three have one range."""
+    return model(
+        [
+            helper.make_node("Conv", ["x", "wa"], ["ca"]),
+            helper.make_node("Clip", ["ca", "zero", "six"], ["a"]),
+            helper.make_node("Conv", ["x", "wb"], ["cb"]),
+            helper.make_node("Clip", ["cb", "zero", "six"], ["b"]),
+            helper.make_node("Concat", ["a", "b"], ["both"], axis=1),
+            helper.make_node("GlobalAveragePool", ["both"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "wc"], ["y"]),
+        ],
+        [value("x", ["n", 3, 12, 12])],
+        [value("y", ["n", 5])],
+        [
+            weight("wa", 4, 3, 3, 3, seed=1),
+            weight("wb", 4, 3, 3, 3, seed=2),
+            weight("wc", 8, 5, seed=3),
+            numpy_helper.from_array(np.array(0, np.float32), "zero"),
+            numpy_helper.from_array(np.array(6, np.float32), "six"),
+        ],
+    )
+
+
+@pytest.mark.parametrize("ranges", ["learned", "observed"])
+def test_tensors_that_share_a_range_share_it_after_training(ranges: Any) -> None:
+    training = hasten.qat(
+        joined(), Samples({"x": images(32)}), config=TrainQuantized(ranges=ranges)
+    )
+    optimizer = torch.optim.AdamW(training.module.parameters(), 1e-2)
+    for _ in range(5):
+        loss = training.module.train()(torch.from_numpy(images(32))).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    found = constants(training.finish())
+
+    assert found["a_scale"] == found["b_scale"] == found["both_scale"]
+    if ranges == "learned":
+        assert found["a_scale"] != pytest.approx(6 / 255, rel=1e-4)
+
+
 def test_a_module_is_trained_by_the_users_own_loop(tmp_path: Path) -> None:
     torch.manual_seed(0)
     x = torch.from_numpy(images(32))
@@ -169,14 +215,14 @@ def test_a_module_is_trained_by_the_users_own_loop(tmp_path: Path) -> None:
     training.module.train()
     training.module(x).square().mean().backward()
     optimizer.step()
-    model = training.finish()
+    made = training.finish()
 
-    kinds = {node.op_type for node in model.graph.graph.node}
+    kinds = {node.op_type for node in made.graph.graph.node}
     assert "BatchNormalization" not in kinds
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
     training.module.eval()
     np.testing.assert_allclose(
-        run(model, {"x": x.numpy()})[model.signature.outputs[0].name],
+        run(made, {"x": x.numpy()})[made.signature.outputs[0].name],
         simulated(training, x.numpy()),
         atol=0.02,
     )
@@ -186,9 +232,15 @@ def test_the_step_trains_without_labels_towards_the_float_model(tmp_path: Path) 
     samples = unlabelled(taught())
     config = TrainQuantized(epochs=2, batch=16, learning_rate=1e-3)
 
-    made = apply_step(net(), config, Context(tmp_path, training=samples))
+    context = Context(tmp_path, training=samples)
+    made = apply_step(net(), config, context)
 
     assert [step.step for step in made.steps] == ["train_quantized"]
+    assert [re.sub(r"[\d.]+%?", "#", note) for note in context.notes] == [
+        "training with quantization: # epochs; epoch # was best, # on the samples held out",
+        "training with quantization: the module in training and the int# graph of it agree on # of"
+        " # samples",
+    ]
     x = samples.arrays
     agreed = run(made, x)["y"].argmax(1) == run(net(), x)["y"].argmax(1)
     assert agreed.mean() >= 0.95

@@ -62,6 +62,7 @@ def test_training_learns_and_keeps_the_best_epoch() -> None:
     assert history.epochs[-1].loss < history.epochs[0].loss
     assert max(metrics) > 0.7
     assert metrics[history.best_epoch - 1] == max(metrics)
+    assert max(metrics[history.best_epoch :], default=0.0) < max(metrics)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others() -> None:
@@ -174,10 +175,23 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_epoch(tmp_pat
 def test_training_stops_early_where_nothing_gets_better() -> None:
     still = msgspec.structs.replace(QUICK, epochs=9, learning_rate=1e-12, patience=2)
 
-    module, history = trained(still)
+    _, history = trained(still)
 
-    assert (history.stopped, history.best_epoch, len(history.epochs)) == ("early", 0, 2)
-    assert same_weights(module, GraphModule(conv_net()))
+    assert (history.stopped, len(history.epochs)) == ("early", 2)
+
+
+def test_training_that_only_harms_leaves_the_weights_it_began_with() -> None:
+    def harm(module: nn.Module, step: int) -> None:
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.zero_()
+
+    taught_already, _ = trained(msgspec.structs.replace(QUICK, epochs=6))
+    again = GraphModule(taught_already.to_graph())
+    history = fit(again, lesson(after_step=harm), QUICK)
+
+    assert history.best_epoch == 0
+    assert same_weights(again, taught_already)
 
 
 def test_training_stops_when_its_time_is_over() -> None:

@@ -53,6 +53,7 @@ class Context:
     folded inputs to the model before, whose activations are the same. Steps that train take
     ``training``, samples beside those for calibration; a ``teacher``, which is a Model, a
     torch.nn.Module or the URL of a served model; and ``checkpoints``, a folder to go on from.
+    ``notes`` are what steps have to tell beside the model that they return.
     """
 
     scratch: Path
@@ -64,6 +65,7 @@ class Context:
     training: Samples | None = None
     teacher: Model | torch.nn.Module | str | None = None
     checkpoints: Path | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 #: Applies a step; raises RefusedError with the reason when the step cannot take the model.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,12 +14,12 @@ import numpy as np
 from hasten.compress.bias_correction import correct_biases
 from hasten.compress.calibration import CALIBRATORS, Range
 from hasten.compress.observation import folded_ranges, observe
-from hasten.compress.qdq_writer import Activations, write_qdq
+from hasten.compress.qdq_writer import write_qdq
 from hasten.compress.static_int8 import Calibrator
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
 from hasten.compress.training import learn, training_samples
 from hasten.compress.weight_int8 import PEAKS, Weights
-from hasten.data import Samples, Source, load_samples
+from hasten.data import METRICS, Samples, Source, load_samples
 from hasten.errors import OptionError, RefusedError
 from hasten.graph import InputSpec, Model, clean, load
 from hasten.runtimes import Execution, get_runtime
@@ -36,6 +36,10 @@ __all__ = ["QuantizedTraining", "TrainQuantized", "apply", "prepare", "qat"]
 _DOING = "training with quantization"
 #: Samples that are enough to know the ranges to begin with.
 _CALIBRATION_SAMPLES = 128
+#: Samples that the trained module and the graph written of it are compared on.
+_COMPARED_SAMPLES = 200
+
+Arrays = Mapping[str, np.ndarray]
 
 
 class TrainQuantized(Schedule, StepConfig, frozen=True, tag="train_quantized"):
@@ -48,7 +52,7 @@ class TrainQuantized(Schedule, StepConfig, frozen=True, tag="train_quantized"):
     """
 
     learning_rate: float = 1e-4
-    activations: Activations = "u8"
+    activations: Literal["u8", "s8"] = "u8"
     weights: Weights = "w8"
     calibrator: Calibrator = "minmax"
     ranges: Literal["learned", "observed"] = "learned"
@@ -74,7 +78,7 @@ class QuantizedTraining:
     config: TrainQuantized
     source: onnx.ModelProto
     ranges: Mapping[str, Range]
-    trained_ranges: tuple[str, ...]
+    trained_ranges: Mapping[str, str]
 
     def finish(self) -> Model:
         """Return the quantized model with the trained weights and ranges."""
@@ -88,10 +92,26 @@ class QuantizedTraining:
             if self.module.parameter_of(name) is not None:
                 trained = numpy_helper.from_array(self.module.value_of(name), tensor.name)
                 tensor.CopyFrom(trained)
-        ranges = {**self.ranges, **{name: self._range(name) for name in self.trained_ranges}}
-        config = self.config
-        graph = write_qdq(source, ranges, activations=config.activations, weights=config.weights)
-        return self.model.evolve(graph, self.model.signature, applied(config))
+        trained_to = {name: self._range(leader) for name, leader in self.trained_ranges.items()}
+        graph = _written(source, {**self.ranges, **trained_to}, self.config)
+        return self.model.evolve(graph, self.model.signature, applied(self.config))
+
+    def agreement(self, model: Model, samples: Samples, runtime: str = "onnxruntime") -> float:
+        """Return the share of samples on which the module and what ``finish`` made of it agree.
+
+        ``model`` is that, run by the runtime of this name. Where outputs are no class scores it is
+        the cosine similarity of both.
+        """
+        from hasten.train.validation import predictions, score
+
+        signature = model.signature
+        with (
+            tempfile.TemporaryDirectory(prefix="hasten-") as folder,
+            _answering(model, Path(folder), runtime) as answer,
+        ):
+            said = predictions(answer, samples, signature, 1)
+        fidelity = METRICS["fidelity"]
+        return score(self.module, samples, signature, fidelity, batch=1, reference=said)
 
     def _range(self, tensor: str) -> Range:
         from hasten.train.training_graph import growth_name, limits_name
@@ -149,7 +169,7 @@ def prepare(model: Model, config: TrainQuantized, context: Context) -> Quantized
     ranges |= folded_ranges(model, context)
     means = {name: mean.value for name, mean in seen.means.items()}
     source = correct_biases(model.graph, means, config.weights)
-    deployed = write_qdq(source, ranges, activations=config.activations, weights=config.weights)
+    deployed = _written(source, ranges, config)
     learned = config.ranges == "learned"
     made = training_graph(deployed, source, peak=PEAKS[config.weights], learned=learned)
     module = GraphModule(made.graph)
@@ -175,19 +195,38 @@ def apply(model: Model, config: TrainQuantized, context: Context) -> Model:
         with closing(open_teacher(source, model.signature, context.scratch)) as teacher:
             learn(module, model, loss, config, context, teacher=teacher, doing=_DOING)
     training.module.load_state_dict(module.state_dict())
-    return training.finish()
+    made = training.finish()
+    some = samples.select(range(min(len(samples), _COMPARED_SAMPLES)))
+    context.notes.append(
+        f"{_DOING}: the module in training and the int8 graph of it agree on"
+        f" {training.agreement(made, some):.2%} of {len(some)} samples"
+    )
+    return made
+
+
+def _written(
+    source: onnx.ModelProto, ranges: Mapping[str, Range], config: TrainQuantized
+) -> onnx.ModelProto:
+    return write_qdq(source, ranges, activations=config.activations, weights=config.weights)
 
 
 def _cleaned(model: Model, samples: Samples, scratch: Path) -> Model:
     """Return the model with its batch norms folded and its constants computed."""
-    runtime = get_runtime("onnxruntime")
 
-    def run(one: Model, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        session = runtime.open(runtime.lower(one, scratch), Execution())
-        try:
-            return {name: np.asarray(value) for name, value in session.run(dict(feed)).items()}
-        finally:
-            session.close()
+    def run(one: Model, feed: Arrays) -> Arrays:
+        with _answering(one, scratch, "onnxruntime") as answer:
+            return answer(feed)
 
     feed, _ = next(samples.batches(model.signature, 1))
     return clean(model, run, feed)
+
+
+@contextmanager
+def _answering(model: Model, folder: Path, name: str) -> Iterator[Callable[[Arrays], Arrays]]:
+    """Open a model on a runtime for a while, as a function from a feed to outputs."""
+    runtime = get_runtime(name)
+    session = runtime.open(runtime.lower(model, folder), Execution())
+    try:
+        yield lambda feed: {k: np.array(v) for k, v in session.run(dict(feed)).items()}
+    finally:
+        session.close()

@@ -66,7 +66,26 @@ def learn(
         after_step=_hold_zeros(module, model),
     )
     folder = _folder(context, schedule)
-    return fit(module, lesson, schedule, checkpoints=folder, progress=context.progress)
+    history = fit(module, lesson, schedule, checkpoints=folder, progress=context.progress)
+    context.notes.append(f"{doing}: {_told(history)}")
+    return history
+
+
+def _told(history: History) -> str:
+    """Say how a training went, in one line."""
+    ending = {
+        "done": "",
+        "early": ", stopped early",
+        "time": ", stopped when its time was over",
+    }[history.stopped]
+    going_on = f", going on after epoch {history.resumed_from}" if history.resumed_from else ""
+    best = history.epochs[history.best_epoch - 1].metric if history.best_epoch else None
+    kept = ""
+    if any(epoch.metric is not None for epoch in history.epochs):
+        kept = "; nothing was better than the weights it began with"
+        if best is not None:
+            kept = f"; epoch {history.best_epoch} was best, {best:.4f} on the samples held out"
+    return f"{len(history.epochs)} epochs{going_on}{ending}{kept}"
 
 
 def _folder(context: Context, schedule: Schedule) -> Path | None:

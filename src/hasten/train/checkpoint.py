@@ -23,6 +23,8 @@ _FORMAT = 1
 class Checkpoint:
     """The state after ``epoch`` epochs: tensors, numbers and text alone.
 
+    ``best`` is the module after ``best_epoch``, the last with the metric ``best_metric``;
+    ``better_epoch`` is the first that reached it.
     ``key`` says which training this is: one of other settings or samples does not go on from it.
     """
 
@@ -34,6 +36,7 @@ class Checkpoint:
     best: dict[str, torch.Tensor] | None = None
     best_epoch: int = 0
     best_metric: float | None = None
+    better_epoch: int = 0
     records: list[dict[str, float | None]] = field(default_factory=list)
     format: int = _FORMAT
 

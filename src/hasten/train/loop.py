@@ -196,8 +196,13 @@ class _Run:
         if not all(bool(torch.isfinite(value).all()) for value in module.values()):
             self._diverged(f"weights are no finite numbers after epoch {epoch}")
         metric = self._judged()
-        if metric is not None and (state.best_metric is None or metric > state.best_metric):
-            state.best, state.best_epoch, state.best_metric = module, epoch, metric
+        if metric is not None:
+            before = -math.inf if state.best_metric is None else state.best_metric
+            if metric > before:
+                state.better_epoch = epoch
+            # Of equals the later one: it was trained for longer, and few samples tell no more.
+            if metric >= before:
+                state.best, state.best_epoch, state.best_metric = module, epoch, metric
         state.records.append({"loss": loss, "metric": metric})
         state.module, state.epoch = module, epoch
         state.loss = _copied(self._loss.state_dict()) if self._has_own_state else {}
@@ -215,7 +220,7 @@ class _Run:
 
     def _patience_is_over(self, epoch: int) -> bool:
         patience = self._schedule.patience
-        return patience is not None and epoch - self._state.best_epoch >= patience
+        return patience is not None and epoch - self._state.better_epoch >= patience
 
     def _diverged(self, what: str) -> None:
         """Go back to the last good epoch, and say so."""

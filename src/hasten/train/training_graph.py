@@ -12,6 +12,7 @@ left out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,17 +31,35 @@ __all__ = ["TrainingGraph", "growth_name", "limits_name", "training_graph"]
 
 _QUANTIZED = "_quantized"
 _SCALE = "_scale"
+#: Operators whose inputs and output the QDQ writer may give one range, for runtimes to pass the
+#: integers on: what has one at the start has to have one at the end.
+_PASSING = frozenset(
+    {
+        "AveragePool",
+        "Concat",
+        "Flatten",
+        "GlobalAveragePool",
+        "MaxPool",
+        "Reshape",
+        "Resize",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingGraph:
-    """The graph to train, and the activations whose ranges it holds, by tensor name.
+    """The graph to train, and for each activation the one whose range it has.
 
-    Tensors that share their levels, as the input and output of a pooling, have one range.
+    That is itself, but for tensors that share their levels, such as those that a Concat joins.
     """
 
     graph: onnx.ModelProto
-    ranges: tuple[str, ...]
+    ranges: Mapping[str, str]
 
 
 def limits_name(tensor: str) -> str:
@@ -72,6 +91,7 @@ def training_graph(
     )
     for node in deployed.graph.node:
         made.take(node)
+    ranges = made.shared()
     graph = type(deployed)()
     graph.CopyFrom(deployed)
     del graph.graph.node[:]
@@ -84,7 +104,7 @@ def training_graph(
             graph.graph.initializer[-1].name = name
     del graph.graph.value_info[:]
     graph.opset_import.append(helper.make_opsetid(DOMAIN, 1))
-    return TrainingGraph(graph, tuple(made.ranges))
+    return TrainingGraph(graph, ranges)
 
 
 @dataclass(eq=False)
@@ -99,8 +119,10 @@ class _Rewriting:
     learned: bool
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
-    ranges: dict[str, None] = field(default_factory=dict)
-    quantized: set[str] = field(default_factory=set)
+    limits: dict[str, tuple[float, float]] = field(default_factory=dict)
+    quantized: dict[str, str] = field(default_factory=dict)
+    passed: dict[str, list[str]] = field(default_factory=dict)
+    leaders: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.constants = {**self.deployed, **self.source}
@@ -118,6 +140,31 @@ class _Rewriting:
             kept.CopyFrom(node)
             kept.input[:] = [self.names.get(name, name) for name in node.input]
             self.nodes.append(kept)
+            if node.op_type in _PASSING:
+                tensors = [self.quantized[name] for name in kept.input if name in self.quantized]
+                self.passed.update(dict.fromkeys(node.output, tensors))
+
+    def shared(self) -> dict[str, str]:
+        """Let tensors of one range use the same constants; returns whose those are."""
+        found = {tensor: self._leader(tensor) for tensor in self.limits}
+        renamed = {
+            name(tensor): name(leader)
+            for tensor, leader in found.items()
+            for name in (limits_name, growth_name)
+        }
+        for node in self.nodes:
+            if node.op_type == ACTIVATION:
+                node.input[1:] = [renamed[name] for name in node.input[1:]]
+        return found
+
+    def _join(self, one: str, other: str) -> None:
+        if self._leader(one) != self._leader(other):
+            self.leaders[self._leader(one)] = self._leader(other)
+
+    def _leader(self, tensor: str) -> str:
+        while tensor in self.leaders:
+            tensor = self.leaders[tensor]
+        return tensor
 
     def _activation(self, node: onnx.NodeProto) -> None:
         x, scale_name, *zero_point_name = node.input
@@ -130,14 +177,17 @@ class _Rewriting:
             raise RefusedError(f"cannot be trained: {node_label(node)} has a scale per channel")
         levels = np.iinfo(zero_point.dtype)
         offset, step = int(zero_point), float(scale)
-        limits = [(levels.min - offset) * step, (levels.max - offset) * step]
-        self.ranges[tensor] = None
+        limits = (levels.min - offset) * step, (levels.max - offset) * step
+        self.limits[tensor] = limits
+        for other in self.passed.get(x, ()):
+            if self.limits[other] == limits:
+                self._join(other, tensor)
         self._add(limits_name(tensor), np.array(limits, np.float32))
         inputs = [self.names.get(x, x), limits_name(tensor)]
         if self.learned:
             self._add(growth_name(tensor), np.zeros(2, np.float32))
             inputs.append(growth_name(tensor))
-        self.quantized.add(node.output[0])
+        self.quantized[node.output[0]] = tensor
         self.nodes.append(
             helper.make_node(
                 ACTIVATION,

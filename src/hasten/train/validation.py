@@ -15,7 +15,7 @@ from hasten.graph import Signature
 
 __all__ = ["predictions", "score"]
 
-Answer = Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]
+Answer = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 
 
 def predictions(
