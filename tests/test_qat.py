@@ -85,7 +85,7 @@ def test_every_runtime_answers_as_the_trained_module_does(
     for name in RUNTIMES:
         have = answers(made, name, tmp_path, x)
         assert np.mean(have[clear].argmax(1) == want[clear].argmax(1)) >= 0.995, name
-        assert np.abs(have - want).mean() <= step, name
+        assert np.mean(np.abs(have - want) > 0.5 * step) <= 0.03, name
 
 
 @pytest.mark.parametrize("activations", ["u8", "s8"])
@@ -100,7 +100,7 @@ def test_an_untrained_module_computes_what_static_int8_does(
     assert training.finish().graph == deployed.graph
     step = np.ptp(run(deployed, {"x": x})["y"]) / 255
     difference = np.abs(simulated(training, x) - run(deployed, {"x": x})["y"])
-    assert difference.max() <= 1.5 * step
+    assert np.mean(difference > 0.5 * step) <= 0.01
 
 
 @settings(max_examples=30, deadline=None)

@@ -19,6 +19,7 @@ _WEIGHTS: dict[str, tuple[int, ...]] = {
     "ConvTranspose": (1, 2),
     "Einsum": (0, 1),
     "FakeQuantize": (2,),
+    "FakeQuantizeBias": (0, 1),
     "FakeQuantizeWeight": (0,),
     "Gather": (0,),
     "Gemm": (0, 1, 2),

@@ -4,10 +4,7 @@ What the deployed graph rounds, the training graph rounds as well, and nothing e
 
     x -> QuantizeLinear -> DequantizeLinear ->      becomes    x -> FakeQuantize ->
     int8 weight -> DequantizeLinear ->              becomes    float weight -> FakeQuantizeWeight ->
-    int32 bias -> DequantizeLinear ->               becomes    float bias ->
-
-Biases have a scale so fine (that of the input times that of the weight) that rounding them is
-left out.
+    int32 bias -> DequantizeLinear ->               becomes    float bias -> FakeQuantizeBias ->
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ from onnx import helper, numpy_helper
 
 from hasten.errors import RefusedError
 from hasten.graph.operators import node_label
-from hasten.train.operators.fake_quantize import ACTIVATION, DOMAIN, WEIGHT
+from hasten.train.operators.fake_quantize import ACTIVATION, BIAS, DOMAIN, WEIGHT
 from hasten.train.parameters import constants_of
 
 if TYPE_CHECKING:
@@ -123,6 +120,9 @@ class _Rewriting:
     quantized: dict[str, str] = field(default_factory=dict)
     passed: dict[str, list[str]] = field(default_factory=dict)
     leaders: dict[str, str] = field(default_factory=dict)
+    levels: dict[str, np.iinfo[Any]] = field(default_factory=dict)
+    biases: set[str] = field(default_factory=set)
+    weights: dict[str, onnx.NodeProto] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.constants = {**self.deployed, **self.source}
@@ -139,6 +139,8 @@ class _Rewriting:
             kept = type(node)()
             kept.CopyFrom(node)
             kept.input[:] = [self.names.get(name, name) for name in node.input]
+            if len(node.input) > 2 and node.input[2] in self.biases:  # noqa: PLR2004 - the third
+                kept.input[2] = self._bias(kept)
             self.nodes.append(kept)
             if node.op_type in _PASSING:
                 tensors = [self.quantized[name] for name in kept.input if name in self.quantized]
@@ -153,8 +155,8 @@ class _Rewriting:
             for name in (limits_name, growth_name)
         }
         for node in self.nodes:
-            if node.op_type == ACTIVATION:
-                node.input[1:] = [renamed[name] for name in node.input[1:]]
+            if node.op_type in {ACTIVATION, BIAS}:
+                node.input[:] = [renamed.get(name, name) for name in node.input]
         return found
 
     def _join(self, one: str, other: str) -> None:
@@ -178,7 +180,7 @@ class _Rewriting:
         levels = np.iinfo(zero_point.dtype)
         offset, step = int(zero_point), float(scale)
         limits = (levels.min - offset) * step, (levels.max - offset) * step
-        self.limits[tensor] = limits
+        self.limits[tensor], self.levels[tensor] = limits, levels
         for other in self.passed.get(x, ()):
             if self.limits[other] == limits:
                 self._join(other, tensor)
@@ -221,18 +223,41 @@ class _Rewriting:
             raise RefusedError(f"cannot be trained: {node.input[0]} is not made of a float weight")
         if values.dtype == np.int32:
             self.names[after] = name
+            self.biases.add(after)
         elif values.dtype == np.int8 and not zero_point.any():
             axis = {each.name: each.i for each in node.attribute}.get("axis", 1)
             along = {"axis": axis} if scale.size > 1 else {}
-            self.nodes.append(
-                helper.make_node(
-                    WEIGHT, [name], [after], name=node.name, domain=DOMAIN, peak=self.peak, **along
-                )
+            made = helper.make_node(
+                WEIGHT, [name], [after], name=node.name, domain=DOMAIN, peak=self.peak, **along
             )
+            self.weights[after] = made
+            self.nodes.append(made)
         else:  # a constant that is quantized as activations are
             fixed = (values.astype(np.float32) - zero_point.astype(np.float32)) * scale
             self._add(f"{after}/fixed", fixed.astype(np.float32))
             self.names[after] = f"{after}/fixed"
+
+    def _bias(self, node: onnx.NodeProto) -> str:
+        """Round the bias of a node as its input and its weight do; returns what holds it then."""
+        x, weight, bias = (str(name) for name in node.input[:3])
+        if x not in self.quantized or weight not in self.weights:
+            return bias
+        made = self.weights[weight]
+        tensor = self.quantized[x]
+        rounded = f"{node.output[0]}/bias"
+        inputs = [bias, made.input[0], limits_name(tensor)]
+        if self.learned:
+            inputs.append(growth_name(tensor))
+        self.nodes.append(helper.make_node(BIAS, inputs, [rounded], domain=DOMAIN))
+        self.nodes[-1].attribute.extend(each for each in made.attribute)
+        levels = self.levels[tensor]
+        self.nodes[-1].attribute.extend(
+            [
+                helper.make_attribute("lowest", int(levels.min)),
+                helper.make_attribute("highest", int(levels.max)),
+            ]
+        )
+        return rounded
 
     def _add(self, name: str, values: np.ndarray) -> None:
         self.constants[name] = numpy_helper.from_array(values, name)

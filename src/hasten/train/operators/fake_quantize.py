@@ -1,6 +1,6 @@
 """Fake quantization: values as int8 would hold them, with gradients straight through the rounding.
 
-These two operators stand in a training graph only, where the deployed graph has pairs of
+These operators stand in a training graph only, where the deployed graph has pairs of
 QuantizeLinear and DequantizeLinear: see ``hasten.train.training_graph``.
 """
 
@@ -12,10 +12,11 @@ import torch
 
 from hasten.train.operators.table import Node, Operator
 
-__all__ = ["ACTIVATION", "DOMAIN", "OPERATORS", "WEIGHT", "fake_quantized_weight", "range_of"]
+__all__ = ["ACTIVATION", "BIAS", "DOMAIN", "OPERATORS", "WEIGHT", "fake_quantized_weight"]
 
 DOMAIN = "hasten.train"
 ACTIVATION = "FakeQuantize"
+BIAS = "FakeQuantizeBias"
 WEIGHT = "FakeQuantizeWeight"
 
 #: How far an observed range moves towards that of a batch.
@@ -39,10 +40,9 @@ def _activation(
             low = x.amin().clamp(min=node.number("floor", -math.inf), max=0)
             high = x.amax().clamp(min=0, max=node.number("ceiling", math.inf))
             limits.lerp_(torch.stack([low, high]), _MOMENTUM)
-    low, high = range_of(limits, growth)
     lowest, highest = node.integer("lowest"), node.integer("highest")
-    # A range of zeros holds zero alone, whatever the step is.
-    scale = ((high - low) / (highest - lowest)).clamp(min=torch.finfo(torch.float32).tiny)
+    scale = _activation_scale(node, limits, growth)
+    low = limits[0] if growth is None else limits[0] * growth[0].exp()
     zero_point = lowest - low / scale
     if growth is None or not torch.is_grad_enabled():
         return torch.fake_quantize_per_tensor_affine(
@@ -53,12 +53,14 @@ def _activation(
     )
 
 
-def range_of(
-    limits: torch.Tensor, growth: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the low and the high end of an activation's range."""
-    grown = limits if growth is None else limits * growth.exp()
-    return grown[0], grown[1]
+def _activation_scale(
+    node: Node, limits: torch.Tensor, growth: torch.Tensor | None
+) -> torch.Tensor:
+    """Return the step between levels; one that is 0 would hold zero alone, as the least does."""
+    low, high = limits if growth is None else limits * growth.exp()
+    levels = node.integer("highest") - node.integer("lowest")
+    step: torch.Tensor = (high - low) / levels
+    return step.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def _weight(node: Node, weight: torch.Tensor) -> torch.Tensor:
@@ -74,15 +76,35 @@ def fake_quantized_weight(weight: torch.Tensor, axis: int | None, peak: int) -> 
     (Bengio et al., arXiv 1308.3432).
     """
     with torch.no_grad():
-        others = [at for at in range(weight.ndim) if at != axis]
-        scale = weight.abs().amax(dim=others, keepdim=True) / peak
-        tiny = torch.finfo(weight.dtype).tiny
-        scale = torch.where(scale < tiny, torch.ones_like(scale), scale)
+        scale = _weight_scale(weight, axis, peak)
         rounded = (weight / scale).round().clamp(-peak, peak) * scale
     return weight + (rounded - weight).detach()
 
 
+def _weight_scale(weight: torch.Tensor, axis: int | None, peak: int) -> torch.Tensor:
+    others = [at for at in range(weight.ndim) if at != axis]
+    scale = weight.abs().amax(dim=others, keepdim=True) / peak
+    return torch.where(scale < torch.finfo(weight.dtype).tiny, torch.ones_like(scale), scale)
+
+
+def _bias(
+    node: Node,
+    bias: torch.Tensor,
+    weight: torch.Tensor,
+    limits: torch.Tensor,
+    growth: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Quantize to int32 with the scale of the products: the input's times the weight's."""
+    axis = node.integer("axis") if "axis" in node.attributes else None
+    with torch.no_grad():
+        weight_scale = _weight_scale(weight, axis, node.integer("peak", 127)).reshape(-1)
+        scale = _activation_scale(node, limits, growth) * weight_scale
+        rounded = (bias / scale).round() * scale
+    return bias + (rounded - bias).detach()
+
+
 OPERATORS: dict[str, Operator] = {
     f"{DOMAIN}::{ACTIVATION}": _activation,
+    f"{DOMAIN}::{BIAS}": _bias,
     f"{DOMAIN}::{WEIGHT}": _weight,
 }
