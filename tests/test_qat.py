@@ -21,7 +21,7 @@ from hasten.compress.train_quantized import QuantizedTraining, prepare
 from hasten.compress.weight_int8 import PEAKS, quantize_weight
 from hasten.data import Samples
 from hasten.errors import RefusedError
-from hasten.graph import Model
+from hasten.graph import Model, export_torch, parse_input
 from hasten.runtimes import Execution, get_runtime
 from hasten.train.operators.fake_quantize import fake_quantized_weight
 from nets import conv_net, images
@@ -255,6 +255,18 @@ def test_the_step_trains_on_labels_alone(tmp_path: Path) -> None:
 
     assert right(made, taught()) >= 0.95
     assert [step.step for step in made.steps] == ["finetune", "train_quantized"]
+
+
+def test_batch_norms_that_are_still_there_are_folded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shape = [parse_input("x=float32[n,3,12,12]")]
+    source = export_torch(Normed(), shape, scratch=tmp_path, keep_batch_norms=True)
+    context = Context(tmp_path, training=Samples({"x": images(32)}))
+    assert any(node.op_type == "BatchNormalization" for node in source.graph.graph.node)
+
+    made = apply_step(source, TrainQuantized(epochs=1, batch=16), context)
+
+    assert all(node.op_type != "BatchNormalization" for node in made.graph.graph.node)
 
 
 def test_a_softmax_at_the_end_stays_there(tmp_path: Path) -> None:

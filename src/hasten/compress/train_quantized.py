@@ -13,6 +13,7 @@ import numpy as np
 
 from hasten.compress.bias_correction import correct_biases
 from hasten.compress.calibration import CALIBRATORS, Range
+from hasten.compress.fold_batch_norm import without_batch_norms
 from hasten.compress.observation import folded_ranges, observe
 from hasten.compress.qdq_writer import write_qdq
 from hasten.compress.static_int8 import Calibrator
@@ -156,13 +157,17 @@ def qat(
 
 
 def prepare(model: Model, config: TrainQuantized, context: Context) -> QuantizedTraining:
-    """Quantize a float model as StaticInt8 does, and make the module that trains it so."""
+    """Quantize a float model as StaticInt8 does, and make the module that trains it so.
+
+    Batch norms are folded before, so that weights are rounded as they are deployed.
+    """
     from hasten.train import GraphModule
     from hasten.train.training_graph import training_graph
 
     refuse_control_flow(model, _DOING)
     if any(node.op_type == "QuantizeLinear" for node in model.graph.graph.node):
         raise RefusedError(f"{_DOING} begins with a float model, and this one is quantized")
+    model = without_batch_norms(model)
     seen = observe(model, context)
     calibrate = CALIBRATORS[config.calibrator]
     ranges = {name: calibrate(histogram) for name, histogram in seen.histograms.items()}
