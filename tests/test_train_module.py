@@ -81,6 +81,17 @@ class Small(nn.Module):
         return torch.tanh(self.head(self.norm(pooled)))
 
 
+@pytest.mark.parametrize("net", [conv_net, conv_bn, linear], ids=lambda net: net.__name__)
+def test_a_module_moves_to_another_device_whole(net: Any) -> None:
+    """The device "meta" holds shapes alone, and takes no tensor of another device."""
+    proto = net()
+    shape = [dim.dim_value or 5 for dim in proto.graph.input[0].type.tensor_type.shape.dim]
+
+    found = GraphModule(proto).to("meta")(torch.ones(shape, device="meta"))
+
+    assert found.device.type == "meta"
+
+
 def test_gradients_are_those_of_the_module_it_was_exported_from(tmp_path: Path) -> None:
     torch.manual_seed(0)
     source = Small()

@@ -7,20 +7,11 @@ from functools import reduce
 
 import torch
 
-from hasten.train.operators.table import Node, Operator
+from hasten.train.operators.table import Node, Operator, together
 
 __all__ = ["OPERATORS"]
 
 _Binary = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-def _together(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Bring values to one device: integers of shape arithmetic stay on the CPU until here."""
-    devices = {value.device for value in values if value.ndim}
-    if len(devices) < 2:  # noqa: PLR2004 - torch mixes scalars of the CPU with any device itself
-        return values
-    device = next(each for each in devices if each.type != "cpu")
-    return tuple(value.to(device) for value in values)
 
 
 def _unary(function: Callable[[torch.Tensor], torch.Tensor]) -> Operator:
@@ -34,7 +25,7 @@ def _unary(function: Callable[[torch.Tensor], torch.Tensor]) -> Operator:
 def _binary(function: _Binary) -> Operator:
     def compute(node: Node, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         del node
-        return function(*_together(a, b))
+        return function(*together(a, b))
 
     return compute
 
@@ -42,7 +33,7 @@ def _binary(function: _Binary) -> Operator:
 def _variadic(function: _Binary) -> Operator:
     def compute(node: Node, *values: torch.Tensor) -> torch.Tensor:
         del node
-        return reduce(function, _together(*values))
+        return reduce(function, together(*values))
 
     return compute
 
@@ -61,18 +52,18 @@ def _power(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def _modulo(node: Node, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    a, b = _together(a, b)
+    a, b = together(a, b)
     return torch.fmod(a, b) if node.integer("fmod") else torch.remainder(a, b)
 
 
 def _mean(node: Node, *values: torch.Tensor) -> torch.Tensor:
     del node
-    return reduce(torch.add, _together(*values)) / len(values)
+    return reduce(torch.add, together(*values)) / len(values)
 
 
 def _where(node: Node, chosen: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     del node
-    chosen, a, b = _together(chosen, a, b)
+    chosen, a, b = together(chosen, a, b)
     return torch.where(chosen, a, b)
 
 

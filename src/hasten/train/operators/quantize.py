@@ -17,14 +17,15 @@ def _quantize(
     limits = torch.iinfo(dtype)
     scaled = torch.round(x / _along(node, scale, x))
     if zero_point is not None:
-        scaled = scaled + _along(node, zero_point, x).to(x.dtype)
+        scaled = scaled + _along(node, zero_point, x).to(x.device, x.dtype)
     return scaled.clamp(limits.min, limits.max).to(dtype)
 
 
 def _dequantize(
     node: Node, x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | None = None
 ) -> torch.Tensor:
-    value = x.to(scale.device, torch.int32)
+    # Integer constants stay on the CPU, and scales per channel are where the module is.
+    value = x.to(scale.device if scale.ndim else x.device, torch.int32)
     if zero_point is not None:
         value = value - _along(node, zero_point, x).to(value.device, torch.int32)
     return value.to(scale.dtype) * _along(node, scale, x)

@@ -6,13 +6,13 @@ import math
 
 import torch
 
-from hasten.train.operators.table import Node, Operator, integers
+from hasten.train.operators.table import Node, Operator, integers, together
 
 __all__ = ["OPERATORS"]
 
 
 def _concat(node: Node, *values: torch.Tensor) -> torch.Tensor:
-    return torch.cat(values, dim=node.integer("axis"))
+    return torch.cat(together(*values), dim=node.integer("axis"))
 
 
 def _depth_to_space(node: Node, x: torch.Tensor) -> torch.Tensor:

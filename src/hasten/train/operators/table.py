@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-__all__ = ["Mode", "Node", "Operator", "Refusal", "integers"]
+__all__ = ["Mode", "Node", "Operator", "Refusal", "integers", "together"]
 
 
 @dataclass
@@ -82,3 +82,12 @@ def integers(value: torch.Tensor | None, default: Iterable[int] = ()) -> list[in
     if value is None:
         return [int(each) for each in default]
     return [int(each) for each in value.reshape(-1).tolist()]
+
+
+def together(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Bring values to one device: integers of shape arithmetic stay on the CPU until here."""
+    devices = {value.device for value in values if value.ndim}
+    if len(devices) < 2:  # noqa: PLR2004 - torch mixes scalars of the CPU with any device itself
+        return values
+    device = next(each for each in devices if each.type != "cpu")
+    return tuple(value.to(device) for value in values)
