@@ -16,10 +16,10 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 import hasten
-from hasten.compress import Context, Finetune, StaticInt8, TrainQuantized, apply_step
+from hasten.compress import Context, Finetune, FoldInput, StaticInt8, TrainQuantized, apply_step
 from hasten.compress.train_quantized import QuantizedTraining, prepare
 from hasten.compress.weight_int8 import PEAKS, quantize_weight
-from hasten.data import Samples
+from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError
 from hasten.graph import Model, export_torch, parse_input
 from hasten.runtimes import Execution, get_runtime
@@ -255,6 +255,25 @@ def test_the_step_trains_on_labels_alone(tmp_path: Path) -> None:
 
     assert right(made, taught()) >= 0.95
     assert [step.step for step in made.steps] == ["finetune", "train_quantized"]
+
+
+@pytest.mark.parametrize("ranges", ["learned", "observed"])
+def test_pixels_that_are_folded_keep_the_range_they_are_known_to_have(
+    ranges: Any, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 12, 12, 3), np.uint8)
+    preprocessing = {"x": Preprocessing((12, 12), (0.5,) * 3, (0.25,) * 3)}
+    samples = Samples({"x": pixels}, None, preprocessing)
+    context = Context(tmp_path, calibration=samples, training=samples, preprocessing=preprocessing)
+    folded = apply_step(net(), FoldInput(), context)
+    before = constants(apply_step(folded, StaticInt8(), context))
+    config = TrainQuantized(epochs=2, batch=16, learning_rate=1e-2, ranges=ranges, held_out=0.0)
+
+    made = apply_step(folded, config, context)
+
+    after = constants(made)
+    assert after["x_normalised_scale"] == before["x_normalised_scale"]
+    assert after["r1_scale"] != before["r1_scale"]
 
 
 def test_batch_norms_that_are_still_there_are_folded(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ class QuantizedTraining:
     source: onnx.ModelProto
     ranges: Mapping[str, Range]
     trained_ranges: Mapping[str, str]
+    fixed_ranges: frozenset[str] = frozenset()
 
     def finish(self) -> Model:
         """Return the quantized model with the trained weights and ranges."""
@@ -93,7 +94,11 @@ class QuantizedTraining:
             if self.module.parameter_of(name) is not None:
                 trained = numpy_helper.from_array(self.module.value_of(name), tensor.name)
                 tensor.CopyFrom(trained)
-        trained_to = {name: self._range(leader) for name, leader in self.trained_ranges.items()}
+        trained_to = {
+            name: self._range(leader)
+            for name, leader in self.trained_ranges.items()
+            if leader not in self.fixed_ranges
+        }
         graph = _written(source, {**self.ranges, **trained_to}, self.config)
         return self.model.evolve(graph, self.model.signature, applied(self.config))
 
@@ -171,14 +176,17 @@ def prepare(model: Model, config: TrainQuantized, context: Context) -> Quantized
     seen = observe(model, context)
     calibrate = CALIBRATORS[config.calibrator]
     ranges = {name: calibrate(histogram) for name, histogram in seen.histograms.items()}
-    ranges |= folded_ranges(model, context)
+    # Those of folded pixels are known exactly, and let runtimes take the pixels as they are.
+    known = folded_ranges(model, context)
+    ranges |= known
     means = {name: mean.value for name, mean in seen.means.items()}
     source = correct_biases(model.graph, means, config.weights)
     deployed = _written(source, ranges, config)
     learned = config.ranges == "learned"
-    made = training_graph(deployed, source, peak=PEAKS[config.weights], learned=learned)
+    peak = PEAKS[config.weights]
+    made = training_graph(deployed, source, peak=peak, learned=learned, fixed=known)
     module = GraphModule(made.graph)
-    return QuantizedTraining(module, model, config, source, ranges, made.ranges)
+    return QuantizedTraining(module, model, config, source, ranges, made.ranges, frozenset(known))
 
 
 def apply(model: Model, config: TrainQuantized, context: Context) -> Model:

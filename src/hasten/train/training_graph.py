@@ -9,7 +9,7 @@ What the deployed graph rounds, the training graph rounds as well, and nothing e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -70,13 +70,18 @@ def growth_name(tensor: str) -> str:
 
 
 def training_graph(
-    deployed: onnx.ModelProto, source: onnx.ModelProto, *, peak: int, learned: bool
+    deployed: onnx.ModelProto,
+    source: onnx.ModelProto,
+    *,
+    peak: int,
+    learned: bool,
+    fixed: Collection[str] = (),
 ) -> TrainingGraph:
     """Return the graph that trains ``source``, a float graph, for ``deployed``, written of it.
 
     ``peak`` is the largest integer of a weight. With ``learned``, ranges are trained with the
-    weights; else they are observed. Raises RefusedError where the deployed graph is not of a kind
-    that the QDQ writer makes.
+    weights; else they are observed; those of the tensors in ``fixed`` stay. Raises RefusedError
+    where the deployed graph is not of a kind that the QDQ writer makes.
     """
     made = _Rewriting(
         deployed=constants_of(deployed.graph),
@@ -85,6 +90,7 @@ def training_graph(
         outputs={output.name for output in deployed.graph.output},
         peak=peak,
         learned=learned,
+        fixed=frozenset(fixed),
     )
     for node in deployed.graph.node:
         made.take(node)
@@ -114,6 +120,7 @@ class _Rewriting:
     outputs: set[str]
     peak: int
     learned: bool
+    fixed: frozenset[str]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -159,6 +166,9 @@ class _Rewriting:
                 node.input[:] = [renamed.get(name, name) for name in node.input]
         return found
 
+    def _learns(self, tensor: str) -> bool:
+        return self.learned and tensor not in self.fixed
+
     def _join(self, one: str, other: str) -> None:
         if self._leader(one) != self._leader(other):
             self.leaders[self._leader(one)] = self._leader(other)
@@ -182,11 +192,11 @@ class _Rewriting:
         limits = (levels.min - offset) * step, (levels.max - offset) * step
         self.limits[tensor], self.levels[tensor] = limits, levels
         for other in self.passed.get(x, ()):
-            if self.limits[other] == limits:
+            if self.limits[other] == limits and self.fixed.isdisjoint((other, tensor)):
                 self._join(other, tensor)
         self._add(limits_name(tensor), np.array(limits, np.float32))
         inputs = [self.names.get(x, x), limits_name(tensor)]
-        if self.learned:
+        if self._learns(tensor):
             self._add(growth_name(tensor), np.zeros(2, np.float32))
             inputs.append(growth_name(tensor))
         self.quantized[node.output[0]] = tensor
@@ -199,6 +209,7 @@ class _Rewriting:
                 domain=DOMAIN,
                 lowest=int(levels.min),
                 highest=int(levels.max),
+                fixed=int(tensor in self.fixed),
                 **self.rectified.get(tensor, {}),
             )
         )
@@ -246,7 +257,7 @@ class _Rewriting:
         tensor = self.quantized[x]
         rounded = f"{node.output[0]}/bias"
         inputs = [bias, made.input[0], limits_name(tensor)]
-        if self.learned:
+        if self._learns(tensor):
             inputs.append(growth_name(tensor))
         self.nodes.append(helper.make_node(BIAS, inputs, [rounded], domain=DOMAIN))
         self.nodes[-1].attribute.extend(each for each in made.attribute)

@@ -32,9 +32,10 @@ def _activation(
     inside and makes a step of training relative to the range, as in Jain et al., "Trained
     Quantization Thresholds", MLSys 2020 (arXiv 1903.08066). The gradients to the ends are those of
     Esser et al., "Learned Step Size Quantization", ICLR 2020 (arXiv 1902.08153), and Bhalgat et
-    al., "LSQ+" (arXiv 2004.09576). Else it is observed: in training, a moving average.
+    al., "LSQ+" (arXiv 2004.09576). Else it is observed: in training, a moving average,
+    unless it is ``fixed``.
     """
-    if growth is None and node.mode.training:
+    if growth is None and node.mode.training and not node.integer("fixed"):
         with torch.no_grad():
             # A Relu or Clip before it was left to its range, which must not grow past theirs.
             low = x.amin().clamp(min=node.number("floor", -math.inf), max=0)
