@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hasten.api import Data, convert, load, optimize
     from hasten.bundle import Bundle, Manifest
+    from hasten.compress.train_quantized import qat
     from hasten.data import Preprocessing, Samples
     from hasten.errors import HastenError
     from hasten.graph import InputSpec, Model, Signature, TensorSpec
@@ -21,6 +22,7 @@ __all__ = [
     "optimize",
     "convert",
     "load",
+    "qat",
     "Bundle",
     "Data",
     "Samples",
@@ -39,6 +41,7 @@ _HOMES = {
     "optimize": "hasten.api",
     "convert": "hasten.api",
     "load": "hasten.api",
+    "qat": "hasten.compress.train_quantized",
     "Bundle": "hasten.bundle",
     "Data": "hasten.api",
     "Samples": "hasten.data",

@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from hasten.compress.distill import Distill
 from hasten.compress.dynamic_int8 import DynamicInt8
 from hasten.compress.equalize import Equalize
+from hasten.compress.finetune import Finetune
 from hasten.compress.fold_input import FoldInput
 from hasten.compress.smooth_activations import SmoothActivations
 from hasten.compress.static_int8 import StaticInt8
 from hasten.compress.step import Context, StepConfig, applied
+from hasten.compress.train_quantized import TrainQuantized
 from hasten.compress.weight_int4 import WeightInt4
 from hasten.compress.weight_int8 import WeightInt8
 from hasten.errors import RefusedError
@@ -22,12 +25,15 @@ if TYPE_CHECKING:
 __all__ = [
     "STEPS",
     "Context",
+    "Distill",
     "DynamicInt8",
     "Equalize",
+    "Finetune",
     "FoldInput",
     "SmoothActivations",
     "StaticInt8",
     "StepConfig",
+    "TrainQuantized",
     "WeightInt4",
     "WeightInt8",
     "applied",
@@ -43,6 +49,9 @@ STEPS: dict[type[StepConfig], str] = {
     WeightInt4: "weight_int4:apply",
     WeightInt8: "weight_int8:apply",
     StaticInt8: "static_int8:apply",
+    Finetune: "finetune:apply",
+    Distill: "distill:apply",
+    TrainQuantized: "train_quantized:apply",
 }
 
 

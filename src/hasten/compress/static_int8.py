@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from hasten.compress.adaptive_rounding import round_adaptively
 from hasten.compress.bias_correction import correct_biases
 from hasten.compress.calibration import CALIBRATORS
+from hasten.compress.fold_batch_norm import without_batch_norms
 from hasten.compress.observation import folded_ranges, observe
 from hasten.compress.qdq_writer import Activations, write_qdq
 from hasten.compress.rounding import RoundedWeight
@@ -54,6 +55,7 @@ def apply(model: Model, config: StaticInt8, context: Context) -> Model:
     if not _quantizable(model.graph):
         raise RefusedError("the graph has no convolution or matrix product with constant weights")
     calibrate = CALIBRATORS[config.calibrator]
+    model = without_batch_norms(model)
     seen = observe(model, context)
     ranges = {name: calibrate(histogram) for name, histogram in seen.histograms.items()}
     ranges |= folded_ranges(model, context)

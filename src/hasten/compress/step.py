@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -17,6 +17,9 @@ from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError
 from hasten.graph import AppliedStep, Model
 from hasten.progress import Progress, Quiet
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "Context",
@@ -50,7 +53,10 @@ class Context:
 
     ``observations`` keeps what was seen of each model, by its digest, so that candidates that
     differ in calibrator or dtype observe once. ``unfolded`` leads from the digest of a model with
-    folded inputs to the model before, whose activations are the same.
+    folded inputs to the model before, whose activations are the same. Steps that train take
+    ``training``, samples beside those for calibration; a ``teacher``, which is a Model, a
+    torch.nn.Module or the URL of a served model; and ``checkpoints``, a folder to go on from.
+    ``notes`` are what steps have to tell beside the model that they return.
     """
 
     scratch: Path
@@ -59,6 +65,10 @@ class Context:
     progress: Progress = field(default_factory=Quiet)
     observations: dict[str, Observation] = field(default_factory=dict)
     unfolded: dict[str, Model] = field(default_factory=dict)
+    training: Samples | None = None
+    teacher: Model | torch.nn.Module | str | None = None
+    checkpoints: Path | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 #: Applies a step; raises RefusedError with the reason when the step cannot take the model.

@@ -231,6 +231,13 @@ class Samples:
                 indices = np.pad(indices, (0, step - valid), mode="edge")
             yield self.feed(signature, indices), valid * rows
 
+    def per_feed(self, signature: Signature) -> int | None:
+        """Return how many samples fill the fixed batch of a model; None where its batch is free.
+
+        Raises DataError when the model does not take them.
+        """
+        return items.samples_per_feed(signature, self._fed_items(signature), self.source)
+
     def _fed_items(self, signature: Signature) -> dict[str, tuple[int, ...]]:
         """Shape of one item as it is fed, by input; raises DataError for an input it cannot be."""
         fit.require_inputs(self._store, signature, self.source)

@@ -1,0 +1,85 @@
+"""Training: any graph as a PyTorch module, the losses, and the loop.
+
+Names are loaded when first used: most of them need torch, which is the extra ``torch``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from hasten.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from hasten.train.lesson import Lesson, fit, logits_of
+    from hasten.train.loop import History, Task, train
+    from hasten.train.losses import (
+        DecoupledLoss,
+        DistillationLoss,
+        HintLoss,
+        LabelLoss,
+        MatchingLoss,
+        WeightedLoss,
+    )
+    from hasten.train.module import GraphModule
+    from hasten.train.schedule import Augmentation, Schedule
+    from hasten.train.teacher import GraphTeacher, ModuleTeacher, Teacher, open_teacher
+
+__all__ = [
+    "Augmentation",
+    "DecoupledLoss",
+    "DistillationLoss",
+    "GraphModule",
+    "GraphTeacher",
+    "HintLoss",
+    "History",
+    "LabelLoss",
+    "Lesson",
+    "MatchingLoss",
+    "ModuleTeacher",
+    "Schedule",
+    "Task",
+    "Teacher",
+    "WeightedLoss",
+    "fit",
+    "logits_of",
+    "open_teacher",
+    "train",
+]
+
+_HOMES = {
+    "Augmentation": "schedule",
+    "DecoupledLoss": "losses",
+    "DistillationLoss": "losses",
+    "GraphModule": "module",
+    "GraphTeacher": "teacher",
+    "HintLoss": "losses",
+    "History": "loop",
+    "LabelLoss": "losses",
+    "Lesson": "lesson",
+    "MatchingLoss": "losses",
+    "ModuleTeacher": "teacher",
+    "Schedule": "schedule",
+    "Task": "loop",
+    "Teacher": "teacher",
+    "WeightedLoss": "losses",
+    "fit": "lesson",
+    "logits_of": "lesson",
+    "open_teacher": "teacher",
+    "train": "loop",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hasten.train' has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"hasten.train.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError("torch", needed_by=f"hasten.train.{name}") from error
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,83 @@
+"""A teacher's answers under the names of the student's outputs, kept where they come again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hasten.train.teacher import Teacher, matched
+
+if TYPE_CHECKING:
+    from hasten.train.batches import Batch
+
+__all__ = ["Answers"]
+
+#: Answers are kept as long as they take no more than this.
+_KEPT_BYTES = 256 * 2**20
+#: Probabilities become logits by their logarithm, of this at least.
+_LEAST_PROBABILITY = 1e-7
+_SUM_TOLERANCE = 1e-3
+
+
+class Answers:
+    """What a teacher says, for a student whose outputs have the shapes ``wanted``.
+
+    ``feed`` is one to compare both on; ``hints`` are further tensors of the teacher. With
+    ``logits`` the student's first output is logits: probabilities of the teacher become such. With
+    ``again`` the same sample comes in every epoch unchanged, and is answered once.
+    Raises ModelError where the teacher's outputs are not the student's.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        feed: Mapping[str, NDArray[Any]],
+        wanted: Mapping[str, tuple[int, ...]],
+        *,
+        hints: Sequence[str] = (),
+        logits: bool = False,
+        again: bool = False,
+    ) -> None:
+        self._teacher, self._hints, self._again = teacher, frozenset(hints), again
+        self._names = list(wanted)
+        answers = self._outputs(teacher.answer(feed))
+        first = next(iter(matched(answers, wanted).values()))
+        self._takes_log = logits and _are_probabilities(first)
+        self._kept: dict[int, dict[str, NDArray[Any]]] = {}
+        self._kept_bytes = 0
+
+    def to(self, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Ask for the outputs of a feed, under the student's names, and the hints."""
+        answers = self._teacher.answer(feed)
+        outputs = self._outputs(answers)
+        if not set(self._names) <= set(outputs):
+            outputs = dict(zip(self._names, outputs.values(), strict=True))
+        found = {name: outputs[name] for name in self._names}
+        if self._takes_log:
+            first = self._names[0]
+            found[first] = np.log(np.maximum(found[first], _LEAST_PROBABILITY))
+        return found | {name: answers[name] for name in self._hints}
+
+    def to_batch(self, part: Batch) -> dict[str, NDArray[Any]]:
+        """Ask for a part of a minibatch, or return what is known of its samples."""
+        if self._again and all(index in self._kept for index in part.indices.tolist()):
+            known = [self._kept[index] for index in part.indices.tolist()]
+            return {name: np.stack([one[name] for one in known]) for name in known[0]}
+        found = self.to(part.feed)
+        whole = all(value.shape[:1] == part.indices.shape for value in found.values())
+        if self._again and whole and self._kept_bytes < _KEPT_BYTES:
+            for at, index in enumerate(part.indices.tolist()):
+                self._kept[index] = {name: value[at] for name, value in found.items()}
+            self._kept_bytes += sum(value.nbytes for value in found.values())
+        return found
+
+    def _outputs(self, answers: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return {name: value for name, value in answers.items() if name not in self._hints}
+
+
+def _are_probabilities(values: NDArray[Any]) -> bool:
+    sums = np.asarray(values, np.float64).sum(axis=-1)
+    return bool((values >= 0).all() and np.allclose(sums, 1.0, atol=_SUM_TOLERANCE))
