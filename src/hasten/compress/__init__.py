@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from hasten.compress.dynamic_int8 import DynamicInt8
 from hasten.compress.fold_input import FoldInput
+from hasten.compress.prune_channels import PruneChannels
+from hasten.compress.sparsify import Sparsify
 from hasten.compress.static_int8 import StaticInt8
 from hasten.compress.step import Context, StepConfig, applied
 from hasten.compress.weight_int8 import WeightInt8
@@ -21,6 +23,8 @@ __all__ = [
     "Context",
     "DynamicInt8",
     "FoldInput",
+    "PruneChannels",
+    "Sparsify",
     "StaticInt8",
     "StepConfig",
     "WeightInt8",
@@ -31,6 +35,8 @@ __all__ = [
 #: Every step: its config and where its handler is. To add one, write its file and a line here.
 STEPS: dict[type[StepConfig], str] = {
     FoldInput: "fold_input:apply",
+    Sparsify: "sparsify:apply",
+    PruneChannels: "prune_channels:apply",
     DynamicInt8: "dynamic_int8:apply",
     WeightInt8: "weight_int8:apply",
     StaticInt8: "static_int8:apply",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -23,6 +23,7 @@ __all__ = [
     "Observation",
     "Handler",
     "StepConfig",
+    "Stopwatch",
     "applied",
     "quiet_quantizer",
     "refuse_control_flow",
@@ -41,13 +42,28 @@ class Observation:
     means: Mapping[str, ChannelMean]
 
 
+class Stopwatch(Protocol):
+    """Times models for steps with a goal in latency; measuring itself is not theirs to do."""
+
+    def __call__(
+        self, series: Iterable[Sequence[Model]], *, rounds: int
+    ) -> Iterator[Sequence[float]]:
+        """Yield for each series the milliseconds of one run of each of its models.
+
+        They are measured beside the first of the series, so that their ratios hold on a machine
+        that does other work too. Raises RuntimeFailureError where one cannot be run.
+        """
+        ...
+
+
 @dataclass(eq=False)
 class Context:
     """What steps may use beside the model: calibration samples, and a place to work in.
 
     ``observations`` keeps what was seen of each model, by its digest, so that candidates that
     differ in calibrator or dtype observe once. ``unfolded`` leads from the digest of a model with
-    folded inputs to the model before, whose activations are the same.
+    folded inputs to the model before, whose activations are the same. ``stopwatch`` is for steps
+    that have a goal in latency.
     """
 
     scratch: Path
@@ -56,6 +72,7 @@ class Context:
     progress: Progress = field(default_factory=Quiet)
     observations: dict[str, Observation] = field(default_factory=dict)
     unfolded: dict[str, Model] = field(default_factory=dict)
+    stopwatch: Stopwatch | None = None
 
 
 #: Applies a step; raises RefusedError with the reason when the step cannot take the model.
