@@ -63,8 +63,8 @@ def allocate(
     Each turn takes the slice that loses the least importance for what it saves. What is left of a
     group is its share of the importance, and what is left of the graph the product over its groups,
     for a signal passes through all: so a slice loses the logarithm of the share, and no group is
-    emptied. A slice is one multiple, or for a large group several, down to a floor of one multiple. Raises
-    RefusedError with the least cost where the goal cannot be met.
+    emptied. A slice is one multiple, or for a large group several, down to a floor of one multiple.
+    Raises RefusedError with the least cost where the goal cannot be met.
 
     The idea of allocating by what a measured cost says is from Yang et al., "NetAdapt", ECCV 2018
     (arXiv 1804.03230).
@@ -75,7 +75,7 @@ def allocate(
     while now > goal:
         best: tuple[float, str, int, float] | None = None
         for name, values in left.items():
-            to, then = _cheaper(counts, name, now, cost, _slice(len(values) - 1, multiple), multiple)
+            to, then = _cheaper(counts, name, (now, cost), len(values) - 1, multiple)
             if to < counts[name]:
                 lost = math.log(values[counts[name]] / values[to])
                 if best is None or lost / (now - then) < best[0]:
@@ -95,18 +95,20 @@ def _shares_left(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(np.maximum(sums / max(float(sums[-1]), 1e-300), 1e-300))
 
 
-def _slice(size: int, multiple: int) -> int:
-    return max(multiple, size // _SLICES // multiple * multiple)
-
-
 def _cheaper(
-    counts: Counts, name: str, now: float, cost: Cost, step: int, multiple: int
+    counts: Counts, name: str, costs: tuple[float, Cost], size: int, multiple: int
 ) -> tuple[int, float]:
-    """Return the next count that saves anything and the cost there; the count itself for none."""
+    """Return the next count of a group that saves anything, and the cost there.
+
+    ``costs`` are what is paid now, and the cost of other counts. Where nothing is saved down to the
+    floor, the count and the cost are those there are.
+    """
+    now, cost = costs
     least = floor(counts[name], multiple)
+    more = max(0, size // _SLICES // multiple * multiple - multiple)
     to = counts[name]
     while to > least:
-        to = max(least, (to - 1) // multiple * multiple - (step - multiple))
+        to = max(least, (to - 1) // multiple * multiple - more)
         then = cost({**counts, name: to})
         if then < now:
             return to, then
@@ -133,7 +135,7 @@ def constant_bytes(found: ChannelMap) -> Cost:
 
     def cost(counts: Counts) -> float:
         return sum(
-            itemsize
+            float(itemsize)
             * math.prod(
                 size - sum((whole - counts[group]) * width for group, whole, width in entries)
                 for size, entries in axes

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from hasten.compress.channels import Ids, Role
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["ChannelGroup", "ChannelMap", "Member", "channel_groups", "channel_map"]
+__all__ = ["ChannelGroup", "ChannelMap", "Member", "channel_groups", "channel_map", "per_channel"]
 
 _PRODUCER: Role = "producer"
 
@@ -83,6 +83,12 @@ class ChannelMap:
                 inside = self.places[:, 0] == at
                 gone[inside] = ~left[self.places[inside, 1]]
         return gone
+
+
+def per_channel(values: npt.NDArray[Any], member: Member) -> npt.NDArray[np.float64]:
+    """Sum a constant's values over all that one channel has of it; float64 [size]."""
+    rows = np.moveaxis(values, member.axis, 0)[member.indices]
+    return np.asarray(rows.reshape(len(rows), -1).sum(axis=1, dtype=np.float64))
 
 
 def channel_groups(graph: onnx.ModelProto) -> tuple[ChannelGroup, ...]:

@@ -223,7 +223,9 @@ def _concat(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
 def _joined(
     trace: Trace, parts: Sequence[Ids | None], sizes: Sequence[int | str | None]
 ) -> Ids | None:
-    if any(ids is None and not isinstance(size, int) for ids, size in zip(parts, sizes, strict=True)):
+    if any(
+        ids is None and not isinstance(size, int) for ids, size in zip(parts, sizes, strict=True)
+    ):
         for ids in parts:
             trace.channels.freeze(ids)
         return None
@@ -320,14 +322,53 @@ def _sizes(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
     return [(None,) * len(trace.shape(node.output[0]))]
 
 
-_BINARY = "Add Sub Mul Div Pow PRelu Max Min Sum Mean Where".split()
-_UNARY = (
-    "Identity Dropout Cast Relu LeakyRelu Elu Celu Selu ThresholdedRelu Sigmoid HardSigmoid Tanh"
-    " HardSwish Mish Gelu Swish Softplus Softsign Erf Exp Log Neg Abs Sqrt Reciprocal Floor Ceil"
-    " Round Sign Sin Cos Clip Not IsNaN"
-).split()
-_POOLS = "MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool".split()
-_REDUCTIONS = "ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceSumSquare".split()
+_BINARY = ["Add", "Sub", "Mul", "Div", "Pow", "PRelu", "Max", "Min", "Sum", "Mean", "Where"]
+_UNARY = [
+    "Identity",
+    "Dropout",
+    "Cast",
+    "Relu",
+    "LeakyRelu",
+    "Elu",
+    "Celu",
+    "Selu",
+    "ThresholdedRelu",
+    "Sigmoid",
+    "HardSigmoid",
+    "Tanh",
+    "HardSwish",
+    "Mish",
+    "Gelu",
+    "Swish",
+    "Softplus",
+    "Softsign",
+    "Erf",
+    "Exp",
+    "Log",
+    "Neg",
+    "Abs",
+    "Sqrt",
+    "Reciprocal",
+    "Floor",
+    "Ceil",
+    "Round",
+    "Sign",
+    "Sin",
+    "Cos",
+    "Clip",
+    "Not",
+    "IsNaN",
+]
+_POOLS = ["MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"]
+_REDUCTIONS = [
+    "ReduceMean",
+    "ReduceSum",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceSumSquare",
+]
 
 OPERATORS: dict[str, Operator] = {
     **dict.fromkeys(("Conv", "ConvTranspose"), _convolution),

@@ -160,9 +160,7 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in kept}
     for value in graph.input:  # old files list their weights as inputs too
         if value.name in constants:
-            for dim, size in zip(
-                value.type.tensor_type.shape.dim, shapes[value.name], strict=True
-            ):
+            for dim, size in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
                 dim.dim_value = size
 
 
@@ -175,5 +173,5 @@ def _with_shapes(graph: onnx.ModelProto) -> onnx.ModelProto:
         shaped = shape_inference.infer_shapes(graph, strict_mode=True, data_prop=True)
         checker.check_model(shaped)
     except (shape_inference.InferenceError, checker.ValidationError, ValueError) as error:
-        raise RefusedError(f"removing channels: the graph does not fit: {one_line(error)}") from error
+        raise RefusedError(f"removing channels: {one_line(error)}") from error
     return shaped

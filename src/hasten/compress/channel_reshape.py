@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,15 +52,14 @@ def _sizes(shape: Sequence[int | str | None]) -> list[int]:
 
 
 def _with_free(before: list[int], after: list[int]) -> tuple[list[int], list[int]]:
-    """Give the free size on each side a number, so that both sides have the same product."""
+    """Give the free size, 0, of each side a number with which their products agree."""
     if before.count(0) > 1 or after.count(0) > 1:
         raise Untraceable
-    known = [int(np.prod([size for size in sizes if size], dtype=object)) for sizes in (before, after)]
+    known = [math.prod(size for size in sizes if size) for sizes in (before, after)]
     if (0 in before) != (0 in after) or (0 not in before and known[0] != known[1]):
         raise Untraceable
     if 0 not in before:
         return before, after
-    # before: free * known[0] = after: other * known[1]
     ratio, rest = divmod(known[0], known[1])
     free = (_FREE, _FREE * ratio)
     if rest:

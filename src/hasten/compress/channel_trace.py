@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
 from hasten.compress.channel_operators import OPERATORS
@@ -78,7 +77,9 @@ def trace_channels(graph: onnx.ModelProto) -> Trace:
     prepared = _constants_as_initializers(graph)
     trace = Trace(
         prepared,
-        max((one.version for one in graph.opset_import if is_default_domain(one.domain)), default=1),
+        max(
+            (one.version for one in graph.opset_import if is_default_domain(one.domain)), default=1
+        ),
         _shapes(prepared),
         {tensor.name: tensor for tensor in prepared.graph.initializer},
     )

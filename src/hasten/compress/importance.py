@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.channel_groups import ChannelGroup, Member
+from hasten.compress.channel_groups import ChannelGroup, Member, per_channel
 from hasten.compress.step import Context
 from hasten.errors import RefusedError
 
@@ -46,7 +46,8 @@ def _magnitude(model: Model, groups: Sequence[ChannelGroup], context: Context) -
     arrays = _arrays(model.graph)
 
     def norm(member: Member) -> npt.NDArray[np.float64]:
-        return np.sqrt(per_channel(np.square(arrays[member.constant], dtype=np.float64), member))
+        squares = np.square(arrays[member.constant], dtype=np.float64)
+        return np.asarray(np.sqrt(per_channel(squares, member)))
 
     return {group.name: np.mean([norm(one) for one in group.producers], axis=0) for group in groups}
 
@@ -71,15 +72,9 @@ def _batch_norm(model: Model, groups: Sequence[ChannelGroup], context: Context) 
 
 
 def _taylor(model: Model, groups: Sequence[ChannelGroup], context: Context) -> Importances:
-    from hasten.compress.taylor import taylor_importances  # imports torch
+    from hasten.compress.taylor import taylor_importances  # needs the extra torch
 
     return taylor_importances(model, groups, context)
-
-
-def per_channel(values: npt.NDArray[Any], member: Member) -> npt.NDArray[np.float64]:
-    """Sum a constant's values over all that one channel has of it; float64 [size]."""
-    rows = np.moveaxis(values, member.axis, 0)[member.indices]
-    return rows.reshape(len(rows), -1).sum(axis=1, dtype=np.float64)
 
 
 def _arrays(graph: onnx.ModelProto) -> dict[str, npt.NDArray[Any]]:
@@ -88,6 +83,8 @@ def _arrays(graph: onnx.ModelProto) -> dict[str, npt.NDArray[Any]]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
 
 
-_KINDS: dict[
-    Importance, Callable[[Model, Sequence[ChannelGroup], Context], Importances]
-] = {"magnitude": _magnitude, "taylor": _taylor, "batch_norm": _batch_norm}
+_KINDS: dict[Importance, Callable[[Model, Sequence[ChannelGroup], Context], Importances]] = {
+    "magnitude": _magnitude,
+    "taylor": _taylor,
+    "batch_norm": _batch_norm,
+}

@@ -49,9 +49,7 @@ class PruneChannels(StepConfig, frozen=True, tag="prune_channels"):
         goals = {name: getattr(self, name) for name in ("ratio", "latency_ratio", "size_ratio")}
         given = {name: value for name, value in goals.items() if value is not None}
         if len(given) > 1:
-            raise OptionError(
-                expected="one goal", got=" and ".join(given), where="prune_channels"
-            )
+            raise OptionError(expected="one goal", got=" and ".join(given), where="prune_channels")
         for name, value in given.items():
             if not 0 < value < 1:
                 raise OptionError(

@@ -39,9 +39,7 @@ class RuntimeStopwatch:
     execution: Execution = field(default_factory=lambda: Execution(threads=physical_cores()))
     seed: int = 0
 
-    def __call__(
-        self, series: Iterable[Sequence[Model]], *, rounds: int
-    ) -> Iterator[list[float]]:
+    def __call__(self, series: Iterable[Sequence[Model]], *, rounds: int) -> Iterator[list[float]]:
         """Yield the milliseconds of one run of each model; see ``hasten.compress.step``.
 
         That of the first is the tenth percentile of its runs. That of another is this times the
@@ -70,7 +68,10 @@ class RuntimeStopwatch:
             run_rounds(pair, rounds, order, Deadline.after(None))
             if pair[1].failure:
                 raise RuntimeFailureError(pair[1].failure)
-            first, second = (np.array([_fast(runs) for runs in entrant.measurement.runs_ns[-1]]) for entrant in pair)
+            first, second = (
+                np.array([_fast(runs) for runs in entrant.measurement.runs_ns[-1]])
+                for entrant in pair
+            )
             firsts.append(float(first.min()))
             ratios.append(float(np.median(second / first)))
         base_ms = min(firsts) / 1e6
