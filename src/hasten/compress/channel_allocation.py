@@ -134,13 +134,12 @@ def constant_bytes(found: ChannelMap) -> Cost:
     ]
 
     def cost(counts: Counts) -> float:
-        return sum(
-            float(itemsize)
-            * math.prod(
+        total = 0.0
+        for itemsize, axes in constants:
+            total += itemsize * math.prod(
                 size - sum((whole - counts[group]) * width for group, whole, width in entries)
                 for size, entries in axes
             )
-            for itemsize, axes in constants
-        )
+        return total
 
     return cost

@@ -174,4 +174,7 @@ def _with_shapes(graph: onnx.ModelProto) -> onnx.ModelProto:
         checker.check_model(shaped)
     except (shape_inference.InferenceError, checker.ValidationError, ValueError) as error:
         raise RefusedError(f"removing channels: {one_line(error)}") from error
+    # Inference may know an output better than the graph says: that is not pruning's to change.
+    del shaped.graph.output[:]
+    shaped.graph.output.extend(graph.graph.output)
     return shaped

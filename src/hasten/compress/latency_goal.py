@@ -67,10 +67,17 @@ class LatencyGoal:
     def _corrected(self, start: Counts, cost: Cost, ratio: float) -> Counts:
         """Correct the goal of the allocation by the ratio that was measured, until that holds."""
         whole, left = self._whole_ms(start)
-        goal = cost(start) * ratio * whole / left
+        goal = last = cost(start) * ratio * whole / left
         tried: list[tuple[float, Counts]] = []
         for _ in range(_ATTEMPTS):
-            counts = self._allocate(cost, goal, start)
+            try:
+                counts = self._allocate(cost, goal, start)
+            except RefusedError:
+                if not tried:
+                    raise
+                goal = (goal + last) / 2  # what was corrected too far
+                continue
+            last = goal
             whole, left = self._whole_ms(counts)
             measured = left / whole
             tried.append((measured, counts))
