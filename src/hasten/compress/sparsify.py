@@ -156,8 +156,8 @@ def cubic_sparsity(step: int, *, begin: int, end: int, final: float, initial: fl
 
     Source: Zhu and Gupta, "To prune, or not to prune", 2017 (arXiv 1710.01878), equation 1.
 
-    >>> [round(cubic_sparsity(at, begin=0, end=4, final=0.8), 3) for at in range(6)]
-    [0.0, 0.463, 0.7, 0.787, 0.8, 0.8]
+    >>> [round(cubic_sparsity(at, begin=0, end=4, final=0.64), 2) for at in range(6)]
+    [0.0, 0.37, 0.56, 0.63, 0.64, 0.64]
     """
     left = 1 - min(1.0, max(0.0, (step - begin) / max(1, end - begin)))
     return final + (initial - final) * left**3
