@@ -95,7 +95,7 @@ def channel_groups(graph: onnx.ModelProto) -> tuple[ChannelGroup, ...]:
     """Return the groups of channels that can be pruned, in the order of their first weights.
 
     Channels that reach an input or output of the graph, or an operator that is not known, are in
-    none. Raises RefusedError where ONNX cannot infer the graph's shapes.
+    none. Raises RefusedError where the graph holds control flow, or ONNX cannot infer its shapes.
     """
     return channel_map(graph).groups
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from hasten.compress.channel_operators import OPERATORS
 from hasten.compress.channels import Channels, Layout, Untraceable
 from hasten.errors import RefusedError, one_line
-from hasten.graph.operators import is_default_domain
+from hasten.graph.operators import control_flow, is_default_domain
 
 if TYPE_CHECKING:
     import onnx
@@ -68,12 +68,17 @@ class Trace:
 
 
 def trace_channels(graph: onnx.ModelProto) -> Trace:
-    """Follow the channels of a graph without control flow.
+    """Follow the channels of a graph.
 
     Where an operator is not known, or does something with channels that is not followed, these
-    stay; so do those of the graph's inputs and outputs. Raises RefusedError where ONNX cannot infer
-    the shapes.
+    stay; so do those of the graph's inputs and outputs. Raises RefusedError where the graph holds
+    control flow, or ONNX cannot infer its shapes.
     """
+    branches = control_flow(graph)
+    if branches:
+        raise RefusedError(
+            f"pruning channels takes no control flow or sequences: {', '.join(branches[:3])}"
+        )
     prepared = _constants_as_initializers(graph)
     trace = Trace(
         prepared,

@@ -18,7 +18,7 @@ from hasten.compress.channel_groups import ChannelMap, channel_map
 from hasten.compress.channel_removal import pruned
 from hasten.compress.importance import Importance, Importances, importances
 from hasten.compress.latency_goal import LatencyGoal
-from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
+from hasten.compress.step import Context, StepConfig, applied
 from hasten.errors import OptionError, RefusedError
 from hasten.graph.operators import operator_label
 
@@ -67,7 +67,6 @@ class PruneChannels(StepConfig, frozen=True, tag="prune_channels"):
 
 def apply(model: Model, config: PruneChannels, context: Context) -> Model:
     """Remove channels; RefusedError says why there are none, or that the goal is out of reach."""
-    refuse_control_flow(model, "pruning channels")
     found = channel_map(model.graph)
     _require_groups(found, config.multiple)
     values = importances(model, found.groups, config.importance, context)

@@ -16,7 +16,7 @@ from hasten.graph import Model
 from hasten.measure.clock import Deadline
 from hasten.measure.environment import physical_cores
 from hasten.measure.process import Worker
-from hasten.measure.rounds import Entrant, run_rounds
+from hasten.measure.rounds import Entrant, Measurement, run_rounds
 from hasten.runtimes import Execution, get_runtime
 
 __all__ = ["RuntimeStopwatch"]
@@ -24,7 +24,7 @@ __all__ = ["RuntimeStopwatch"]
 _SAMPLES = 4
 _OPEN_LIMIT_S = 300.0
 #: Other work on the machine only ever adds to a run: the fast ones tell what the model takes.
-_FAST_PERCENTILE = 10
+_FAST_PERCENTILE = 5
 
 
 @dataclass(eq=False)
@@ -42,8 +42,8 @@ class RuntimeStopwatch:
     def __call__(self, series: Iterable[Sequence[Model]], *, rounds: int) -> Iterator[list[float]]:
         """Yield the milliseconds of one run of each model; see ``hasten.compress.step``.
 
-        That of the first is the tenth percentile of its runs. That of another is this times the
-        median over rounds of the ratio of their tenth percentiles.
+        It is the fifth percentile of all runs: for the first model the least of its pairings, for
+        another this times the ratio within its own pairing.
         """
         order = random.Random(self.seed)  # noqa: S311 - an order of rounds, not a secret
         self.scratch.mkdir(parents=True, exist_ok=True)
@@ -61,21 +61,18 @@ class RuntimeStopwatch:
         folder: Path,
     ) -> list[float]:
         self._open(workers[0], models[0], folder / "first")
-        firsts, ratios = [], []
+        firsts: list[float] = []
+        ratios: list[float] = []
         for place, model in enumerate(models[1:]):
             self._open(workers[1], model, folder / str(place))
             pair = [Entrant(worker) for worker in workers]
             run_rounds(pair, rounds, order, Deadline.after(None))
             if pair[1].failure:
                 raise RuntimeFailureError(pair[1].failure)
-            first, second = (
-                np.array([_fast(runs) for runs in entrant.measurement.runs_ns[-1]])
-                for entrant in pair
-            )
-            firsts.append(float(first.min()))
-            ratios.append(float(np.median(second / first)))
-        base_ms = min(firsts) / 1e6
-        return [base_ms, *(ratio * base_ms for ratio in ratios)]
+            first_ms, second_ms = (_fast_ms(entrant.measurement) for entrant in pair)
+            firsts.append(first_ms)
+            ratios.append(second_ms / first_ms)
+        return [min(firsts), *(ratio * min(firsts) for ratio in ratios)]
 
     def _open(self, worker: Worker, model: Model, folder: Path) -> None:
         """Compile a model in the place of the one before."""
@@ -86,5 +83,7 @@ class RuntimeStopwatch:
         worker.open(self.runtime, lowered, self.execution, samples, _OPEN_LIMIT_S)
 
 
-def _fast(runs_ns: Sequence[int]) -> float:
-    return float(np.percentile(runs_ns, _FAST_PERCENTILE))
+def _fast_ms(found: Measurement) -> float:
+    """Return the time of the fast runs of all rounds."""
+    runs_ns = [ns for block in found.runs_ns for runs in block for ns in runs]
+    return float(np.percentile(runs_ns, _FAST_PERCENTILE)) / 1e6
