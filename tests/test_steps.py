@@ -15,6 +15,8 @@ from hasten.compress import (
     Context,
     DynamicInt8,
     FoldInput,
+    PruneChannels,
+    Sparsify,
     StaticInt8,
     StepConfig,
     WeightInt8,
@@ -31,6 +33,8 @@ configs = st.one_of(
     st.builds(FoldInput),
     st.builds(DynamicInt8, widths),
     st.builds(WeightInt8),
+    st.builds(Sparsify, st.floats(0, 0.99), st.sampled_from(["global", "layer"])),
+    st.builds(PruneChannels, ratio=st.floats(0.01, 0.99), multiple=st.integers(1, 64)),
     st.builds(
         StaticInt8, st.sampled_from(["u8", "s8"]), widths, st.sampled_from(sorted(CALIBRATORS))
     ),

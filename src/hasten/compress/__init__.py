@@ -10,7 +10,9 @@ from hasten.compress.dynamic_int8 import DynamicInt8
 from hasten.compress.equalize import Equalize
 from hasten.compress.finetune import Finetune
 from hasten.compress.fold_input import FoldInput
+from hasten.compress.prune_channels import PruneChannels
 from hasten.compress.smooth_activations import SmoothActivations
+from hasten.compress.sparsify import Sparsify
 from hasten.compress.static_int8 import StaticInt8
 from hasten.compress.step import Context, StepConfig, applied
 from hasten.compress.train_quantized import TrainQuantized
@@ -30,7 +32,9 @@ __all__ = [
     "Equalize",
     "Finetune",
     "FoldInput",
+    "PruneChannels",
     "SmoothActivations",
+    "Sparsify",
     "StaticInt8",
     "StepConfig",
     "TrainQuantized",
@@ -44,7 +48,9 @@ __all__ = [
 STEPS: dict[type[StepConfig], str] = {
     FoldInput: "fold_input:apply",
     Equalize: "equalize:apply",
+    PruneChannels: "prune_channels:apply",
     SmoothActivations: "smooth_activations:apply",
+    Sparsify: "sparsify:apply",
     DynamicInt8: "dynamic_int8:apply",
     WeightInt4: "weight_int4:apply",
     WeightInt8: "weight_int8:apply",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
 
@@ -26,6 +26,7 @@ __all__ = [
     "Observation",
     "Handler",
     "StepConfig",
+    "Stopwatch",
     "applied",
     "quiet_quantizer",
     "refuse_control_flow",
@@ -47,6 +48,20 @@ class Observation:
     means: Mapping[str, ChannelMean]
 
 
+class Stopwatch(Protocol):
+    """Times models for steps with a goal in latency; measuring itself is not theirs to do."""
+
+    def __call__(
+        self, series: Iterable[Sequence[Model]], *, rounds: int
+    ) -> Iterator[Sequence[float]]:
+        """Yield for each series the milliseconds of one run of each of its models.
+
+        They are measured beside the first of the series, so that their ratios hold on a machine
+        that does other work too. Raises RuntimeFailureError where one cannot be run.
+        """
+        ...
+
+
 @dataclass(eq=False)
 class Context:
     """What steps may use beside the model: calibration samples, and a place to work in.
@@ -56,7 +71,8 @@ class Context:
     folded inputs to the model before, whose activations are the same. Steps that train take
     ``training``, samples beside those for calibration; a ``teacher``, which is a Model, a
     torch.nn.Module or the URL of a served model; and ``checkpoints``, a folder to go on from.
-    ``notes`` are what steps have to tell beside the model that they return.
+    ``notes`` are what steps have to tell beside the model that they return. ``stopwatch``
+    is for steps that have a goal in latency.
     """
 
     scratch: Path
@@ -69,6 +85,7 @@ class Context:
     teacher: Model | torch.nn.Module | str | None = None
     checkpoints: Path | None = None
     notes: list[str] = field(default_factory=list)
+    stopwatch: Stopwatch | None = None
 
 
 #: Applies a step; raises RefusedError with the reason when the step cannot take the model.

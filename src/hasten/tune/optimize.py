@@ -23,6 +23,7 @@ from hasten.tune.ledger import write_ledger
 from hasten.tune.plan import Plan, make_plan
 from hasten.tune.race import Race
 from hasten.tune.settings import Settings
+from hasten.tune.stopwatch import RuntimeStopwatch
 
 __all__ = ["optimize"]
 
@@ -53,7 +54,9 @@ def optimize(
     progress = progress or Quiet()
     deadline = deadline or Deadline.after(settings.time_s)
     preprocessing = validation.preprocessing
-    builder = Builder(model, Context(scratch, calibration, preprocessing, progress))
+    context = Context(scratch, calibration, preprocessing, progress)
+    context.stopwatch = RuntimeStopwatch(scratch / "stopwatch", seed=settings.seed)
+    builder = Builder(model, context)
     field = Field(model, builder, settings, progress)
     staged = scratch / "validation"
     validation.save(staged)

@@ -1,0 +1,106 @@
+"""Structured pruning: whole channels go, and what is left is a plain smaller graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from hasten.compress.channel_allocation import (
+    Counts,
+    allocate,
+    constant_bytes,
+    most_important,
+    uniform,
+)
+from hasten.compress.channel_groups import ChannelMap, channel_map
+from hasten.compress.channel_removal import pruned
+from hasten.compress.importance import Importance, Importances, importances
+from hasten.compress.latency_goal import LatencyGoal
+from hasten.compress.step import Context, StepConfig, applied
+from hasten.errors import OptionError, RefusedError
+from hasten.graph.operators import operator_label
+
+if TYPE_CHECKING:
+    from hasten.graph import Model
+
+__all__ = ["PruneChannels", "apply"]
+
+_DEFAULT_RATIO = 0.5
+
+
+class PruneChannels(StepConfig, frozen=True, tag="prune_channels"):
+    """Remove the channels that matter least, in multiples of ``multiple``, to one goal.
+
+    ``ratio`` is the share of channels that goes from each group, half of them where no goal is
+    given. ``latency_ratio`` is the share of the latency that is left, as measured on the runtime
+    that the context's stopwatch runs, and ``size_ratio`` that of the constants' bytes; these two
+    choose for each group how many channels go.
+    """
+
+    ratio: float | None = None
+    latency_ratio: float | None = None
+    size_ratio: float | None = None
+    importance: Importance = "magnitude"
+    multiple: int = 8
+
+    def __post_init__(self) -> None:
+        goals = {name: getattr(self, name) for name in ("ratio", "latency_ratio", "size_ratio")}
+        given = {name: value for name, value in goals.items() if value is not None}
+        if len(given) > 1:
+            raise OptionError(expected="one goal", got=" and ".join(given), where="prune_channels")
+        for name, value in given.items():
+            if not 0 < value < 1:
+                raise OptionError(
+                    expected="a ratio between 0 and 1",
+                    got=str(value),
+                    where=f"prune_channels: {name}",
+                )
+        if self.multiple < 1:
+            raise OptionError(
+                expected="a multiple of at least 1",
+                got=str(self.multiple),
+                where="prune_channels: multiple",
+            )
+
+
+def apply(model: Model, config: PruneChannels, context: Context) -> Model:
+    """Remove channels; RefusedError says why there are none, or that the goal is out of reach."""
+    found = channel_map(model.graph)
+    _require_groups(found, config.multiple)
+    values = importances(model, found.groups, config.importance, context)
+    if config.latency_ratio is None:
+        keep = _kept(values, _counts(found, values, config))
+    else:
+        if context.stopwatch is None:
+            raise RefusedError("a goal in latency needs a stopwatch: nothing measures here")
+        goal = LatencyGoal(model, found, values, context.stopwatch, config.multiple)
+        keep = _kept(values, goal.reach(config.latency_ratio, context.progress))
+    return model.evolve(pruned(found, keep), model.signature, applied(config))
+
+
+def _require_groups(found: ChannelMap, multiple: int) -> None:
+    if not found.groups:
+        opaque = ", ".join(dict.fromkeys(operator_label(node) for node in found.trace.opaque[:3]))
+        reason = f"what reaches {opaque} stays" if opaque else "they all reach an input or output"
+        raise RefusedError(f"there are no channels that could be removed: {reason}")
+    largest = max(group.size for group in found.groups)
+    if largest <= multiple:
+        raise RefusedError(
+            f"no group has more than {largest} channels, and multiples of {multiple} are kept"
+        )
+
+
+def _counts(found: ChannelMap, values: Importances, config: PruneChannels) -> Counts:
+    sizes = {group.name: group.size for group in found.groups}
+    if config.size_ratio is None:
+        ratio = _DEFAULT_RATIO if config.ratio is None else config.ratio
+        return uniform(sizes, ratio, config.multiple)
+    cost = constant_bytes(found)
+    goal = cost(sizes) * config.size_ratio
+    return allocate(values, cost, goal, start=sizes, multiple=config.multiple)
+
+
+def _kept(values: Importances, counts: Counts) -> dict[str, npt.NDArray[np.int64]]:
+    return {name: most_important(values[name], count) for name, count in counts.items()}

@@ -1,0 +1,89 @@
+"""A stopwatch for steps that have a goal in latency: pairs of models in two worker processes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from hasten.data import Samples
+from hasten.errors import RuntimeFailureError
+from hasten.graph import Model
+from hasten.measure.clock import Deadline
+from hasten.measure.environment import physical_cores
+from hasten.measure.process import Worker
+from hasten.measure.rounds import Entrant, Measurement, run_rounds
+from hasten.runtimes import Execution, get_runtime
+
+__all__ = ["RuntimeStopwatch"]
+
+_SAMPLES = 4
+_OPEN_LIMIT_S = 300.0
+#: Other work on the machine only ever adds to a run: the fast ones tell what the model takes.
+_FAST_PERCENTILE = 5
+
+
+@dataclass(eq=False)
+class RuntimeStopwatch:
+    """Times models on one runtime, each in rounds that alternate with the first of its series.
+
+    Samples are random: what is timed are dense kernels, which take the same time for all values.
+    """
+
+    scratch: Path
+    runtime: str = "onnxruntime"
+    execution: Execution = field(default_factory=lambda: Execution(threads=physical_cores()))
+    seed: int = 0
+
+    def __call__(self, series: Iterable[Sequence[Model]], *, rounds: int) -> Iterator[list[float]]:
+        """Yield the milliseconds of one run of each model; see ``hasten.compress.step``.
+
+        It is the fifth percentile of all runs: for the first model the least of its pairings, for
+        another this times the ratio within its own pairing.
+        """
+        order = random.Random(self.seed)  # noqa: S311 - an order of rounds, not a secret
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        with Worker(self.scratch) as worker, Worker(self.scratch) as other:
+            for models in series:
+                with TemporaryDirectory(dir=self.scratch) as folder:
+                    yield self._times(models, (worker, other), rounds, order, Path(folder))
+
+    def _times(
+        self,
+        models: Sequence[Model],
+        workers: tuple[Worker, Worker],
+        rounds: int,
+        order: random.Random,
+        folder: Path,
+    ) -> list[float]:
+        self._open(workers[0], models[0], folder / "first")
+        firsts: list[float] = []
+        ratios: list[float] = []
+        for place, model in enumerate(models[1:]):
+            self._open(workers[1], model, folder / str(place))
+            pair = [Entrant(worker) for worker in workers]
+            run_rounds(pair, rounds, order, Deadline.after(None))
+            if pair[1].failure:
+                raise RuntimeFailureError(pair[1].failure)
+            first_ms, second_ms = (_fast_ms(entrant.measurement) for entrant in pair)
+            firsts.append(first_ms)
+            ratios.append(second_ms / first_ms)
+        return [min(firsts), *(ratio * min(firsts) for ratio in ratios)]
+
+    def _open(self, worker: Worker, model: Model, folder: Path) -> None:
+        """Compile a model in the place of the one before."""
+        folder.mkdir()
+        samples = folder / "samples"
+        Samples.synthetic(model.signature, _SAMPLES, self.seed).save(samples)
+        lowered = get_runtime(self.runtime).lower(model, folder)
+        worker.open(self.runtime, lowered, self.execution, samples, _OPEN_LIMIT_S)
+
+
+def _fast_ms(found: Measurement) -> float:
+    """Return the time of the fast runs of all rounds."""
+    runs_ns = [ns for block in found.runs_ns for runs in block for ns in runs]
+    return float(np.percentile(runs_ns, _FAST_PERCENTILE)) / 1e6
