@@ -7,7 +7,7 @@ with it: which operators it quantizes, and which tensors it takes out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from hasten.compress.calibration import Range
 from hasten.compress.step import quiet_quantizer
 from hasten.compress.weight_int8 import Weights
 from hasten.errors import RefusedError, one_line
+from hasten.graph import node_names
 
 if TYPE_CHECKING:
     import onnx
@@ -36,13 +37,13 @@ def write_qdq(
     *,
     activations: Activations = "u8",
     weights: Weights = "w8",
-    float_nodes: Sequence[str] = (),
+    float_nodes: Collection[str] = (),
 ) -> onnx.ModelProto:
     """Return the graph with its convolutions, matrix products and what lies between in int8.
 
     ``ranges`` are of the activations, by tensor name; those that the writer takes out need none,
-    see ``removed_by_writer``. Weights are S8 per channel. Nodes named in ``float_nodes`` stay in
-    float. Raises RefusedError with the reason where the writer fails.
+    see ``removed_by_writer``. Weights are S8 per channel. Nodes in ``float_nodes``, called as
+    ``hasten.graph.node_names`` calls them, stay in float. Raises RefusedError with the reason where the writer fails.
     """
     ready = dict(ranges)
     for name, output in reversed(removed_by_writer(graph).items()):
@@ -59,13 +60,17 @@ def _written(
     ranges: Mapping[str, Range],
     activations: Activations,
     weights: Weights,
-    float_nodes: Sequence[str],
+    float_nodes: Collection[str],
 ) -> onnx.ModelProto:
     import onnx
 
     source = onnx.ModelProto()
     source.CopyFrom(_at_opset_13(graph))
     unsigned = activations == "u8"
+    if float_nodes:
+        # The writer tells nodes apart by their names.
+        for node, name in zip(source.graph.node, node_names(source), strict=True):
+            node.name = name
     kept = _clips_to_keep(source)
     for node in kept:
         # The writer tells nodes apart by their names, and this one may have none.

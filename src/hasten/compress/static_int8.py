@@ -11,6 +11,7 @@ from hasten.compress.qdq_writer import Activations, write_qdq
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
 from hasten.compress.weight_int8 import Weights
 from hasten.errors import RefusedError
+from hasten.graph import blocks
 
 if TYPE_CHECKING:
     import onnx
@@ -29,13 +30,15 @@ class StaticInt8(StepConfig, frozen=True, tag="static_int8"):
     """Weights S8 per channel; activations ``u8`` or ``s8`` per tensor, asymmetric.
 
     Which of the two is faster is the runtime's affair, and can be a factor of two. ``w7`` keeps
-    the weights within 7 bits, for processors on which products of 8 bits saturate.
+    the weights within 7 bits, for processors on which products of 8 bits saturate. The blocks
+    named in ``float_blocks`` stay in float, see ``hasten.graph.blocks``.
     """
 
     activations: Activations = "u8"
     weights: Weights = "w8"
     calibrator: Calibrator = "minmax"
     bias: Literal["corrected", "plain"] = "corrected"
+    float_blocks: tuple[str, ...] = ()
 
 
 def apply(model: Model, config: StaticInt8, context: Context) -> Model:
@@ -50,11 +53,34 @@ def apply(model: Model, config: StaticInt8, context: Context) -> Model:
     ranges = {name: calibrate(histogram) for name, histogram in seen.histograms.items()}
     ranges |= folded_ranges(model, context)
     graph = model.graph
+    kept = _float_nodes(graph, config.float_blocks)
     if config.bias == "corrected":
         means = {name: mean.value for name, mean in seen.means.items()}
-        graph = correct_biases(graph, means, config.weights)
-    graph = write_qdq(graph, ranges, activations=config.activations, weights=config.weights)
+        graph = correct_biases(graph, means, config.weights, float_nodes=kept)
+    graph = write_qdq(
+        graph,
+        ranges,
+        activations=config.activations,
+        weights=config.weights,
+        float_nodes=kept,
+    )
     return model.evolve(graph, model.signature, applied(config))
+
+
+def _float_nodes(graph: onnx.ModelProto, names: tuple[str, ...]) -> frozenset[str]:
+    """Return the nodes of these blocks; raises RefusedError for a block that is not there."""
+    if not names:
+        return frozenset()
+    found = {block.name: block for block in blocks(graph)}
+    for name in names:
+        if name not in found:
+            raise RefusedError(
+                f"the graph has no block {name}; it has {', '.join(list(found)[:8])}"
+                f"{', ...' if len(found) > 8 else ''}"  # noqa: PLR2004 - as many as are named
+            )
+    if len(set(names)) == len(found):
+        raise RefusedError("all blocks stay in float: nothing is left to quantize")
+    return frozenset(node for name in names for node in found[name].nodes)
 
 
 def _quantizable(graph: onnx.ModelProto) -> bool:

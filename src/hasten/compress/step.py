@@ -65,10 +65,11 @@ Handler = Callable[[Model, Any, Context], Model]
 def applied(config: StepConfig) -> AppliedStep:
     """Return the record of a step: its name and its settings.
 
-    The name is the config's tag, the settings its fields.
+    The name is the config's tag, the settings its fields; what lists nothing is left out.
     """
-    settings = msgspec.to_builtins(config)
-    return AppliedStep(settings.pop("step"), settings)
+    settings = {name: value for name, value in msgspec.to_builtins(config).items() if value != ()}
+    lists = {name: list(value) for name, value in settings.items() if isinstance(value, tuple)}
+    return AppliedStep(settings.pop("step"), settings | lists)
 
 
 def refuse_control_flow(model: Model, doing: str) -> None:

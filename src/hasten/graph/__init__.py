@@ -4,7 +4,7 @@ Importing this room loads neither onnx nor torch nor a runtime: each is imported
 that needs it, so a worker process that only runs a model stays small.
 """
 
-from hasten.graph.blocks import Block, blocks
+from hasten.graph.blocks import Block, blocks, node_names
 from hasten.graph.clean import Arrays, Run, clean
 from hasten.graph.load import load
 from hasten.graph.model import AppliedStep, Model, TFLiteSource, TorchSource
@@ -36,6 +36,7 @@ __all__ = [
     "import_object",
     "load",
     "model_from_proto",
+    "node_names",
     "numpy_dtype",
     "open_exported_program",
     "parse_input",

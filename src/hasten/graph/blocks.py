@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Block", "blocks"]
+__all__ = ["Block", "blocks", "node_names"]
 
 #: Operators that multiply activations: what blocks are counted in.
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -37,7 +37,7 @@ _MOST_PRODUCTS = 8
 class Block:
     """Some nodes of a graph, by name and in its order. ``name`` is that of the first on a path.
 
-    A node without a name of its own goes by its first output.
+    Nodes are called as ``node_names`` calls them.
     """
 
     name: str
@@ -62,7 +62,7 @@ def blocks(graph: onnx.ModelProto) -> tuple[Block, ...]:
     groups = sorted(_divided(flow, flow.nodes, flow.total), key=min)
     home = {node: at for at, group in enumerate(groups) for node in group}
     _take_along(nodes, home)
-    names = _names(nodes)
+    names = node_names(graph)
     members: dict[int, list[int]] = {}
     for node in range(len(nodes)):
         members.setdefault(home[node], []).append(node)
@@ -72,10 +72,16 @@ def blocks(graph: onnx.ModelProto) -> tuple[Block, ...]:
     )
 
 
-def _names(nodes: Sequence[onnx.NodeProto]) -> list[str]:
-    """Name each node: by its own name where it has one and shares it with no other."""
+def node_names(graph: onnx.ModelProto) -> list[str]:
+    """Name each node: by its own name where it shares it with no other, else by its first output.
+
+    Blocks and steps speak of nodes by these.
+    """
+    nodes = graph.graph.node
     taken = Counter(node.name for node in nodes)
-    return [node.name if node.name and taken[node.name] == 1 else node.output[0] for node in nodes]
+    return [
+        node.name if node.name and taken[node.name] == 1 else node.output[0] for node in nodes
+    ]
 
 
 @dataclass
