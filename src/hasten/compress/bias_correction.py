@@ -54,9 +54,7 @@ def correct_biases(
     corrected = type(graph)()
     corrected.CopyFrom(graph)
     constants = {tensor.name: tensor for tensor in corrected.graph.initializer}
-    for at, (node, label) in enumerate(
-        zip(corrected.graph.node, node_names(graph), strict=True)
-    ):
+    for at, (node, label) in enumerate(zip(corrected.graph.node, node_names(graph), strict=True)):
         if node.op_type not in _CORRECTED or node.input[1] not in constants:
             continue
         if label in float_nodes:

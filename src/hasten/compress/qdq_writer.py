@@ -43,7 +43,8 @@ def write_qdq(
 
     ``ranges`` are of the activations, by tensor name; those that the writer takes out need none,
     see ``removed_by_writer``. Weights are S8 per channel. Nodes in ``float_nodes``, called as
-    ``hasten.graph.node_names`` calls them, stay in float. Raises RefusedError with the reason where the writer fails.
+    ``hasten.graph.node_names`` calls them, stay in float. Raises RefusedError with the reason where
+    the writer fails.
     """
     ready = dict(ranges)
     for name, output in reversed(removed_by_writer(graph).items()):

@@ -79,9 +79,7 @@ def node_names(graph: onnx.ModelProto) -> list[str]:
     """
     nodes = graph.graph.node
     taken = Counter(node.name for node in nodes)
-    return [
-        node.name if node.name and taken[node.name] == 1 else node.output[0] for node in nodes
-    ]
+    return [node.name if node.name and taken[node.name] == 1 else node.output[0] for node in nodes]
 
 
 @dataclass

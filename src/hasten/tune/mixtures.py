@@ -1,4 +1,4 @@
-"""Mixtures of int8 and float blocks of one model in one runtime: built, judged and timed once each."""
+"""Mixtures of int8 and float blocks of one model in one runtime: built, judged and timed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import cached_property
 
 import msgspec
 
+from hasten.bundle.manifest import PrecisionPoint
 from hasten.compress import StaticInt8
 from hasten.errors import RefusedError, RuntimeFailureError
 from hasten.graph import Block, blocks
@@ -133,7 +134,25 @@ class Mixtures:
         if self.heats.reference.measurement.measured_rounds:
             self.speedups[ALL_INT8] = Interval(1.0, 1.0, 1.0)
 
-    def latency_ms(self, kept: Kept) -> float:
-        """Median latency: that of all int8, over how much faster this is."""
+    def is_judged(self, kept: Kept) -> bool:
+        """Whether its drop is known already."""
+        made = self._made.get(kept)
+        return made is not None and made.score is not None
+
+    def point(self, kept: Kept) -> PrecisionPoint | None:
+        """Return a mixture with what is known of it; None unless it was timed and judged.
+
+        Its latency is that of all int8, over how much faster it is: both have met one weather.
+        """
+        if kept not in self.speedups or not self.is_judged(kept):
+            return None
         base_ms = self.heats.reference.measurement.latency("latency").p50
-        return base_ms / self.speedups[kept].median
+        return PrecisionPoint(
+            runtime=self.base.runtime,
+            float_blocks=self.in_order(kept),
+            blocks=len(self.blocks),
+            drop=self.drop(kept),
+            latency_ms=base_ms / self.speedups[kept].median,
+            speedup=self.speedups[kept],
+            size_bytes=self.contestant(kept).size_bytes,
+        )

@@ -7,9 +7,9 @@ is returned, for all of them may be points of the frontier.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
 
 from hasten.measure.clock import Deadline
+from hasten.tune.budget import is_within
 from hasten.tune.mixtures import Kept
 from hasten.tune.sensitivity import Sensitivity
 
@@ -19,8 +19,6 @@ __all__ = ["Drop", "Order", "by_accuracy", "by_ratio", "costless", "requantize",
 Drop = Callable[[Kept], float]
 #: Names of blocks, in the order in which they go back to float.
 Order = Sequence[str]
-
-Strategy = Literal["ratio", "accuracy"]
 
 #: As a share of the latency; keeps a ratio finite where intervals happen to be of no width.
 _LEAST = 1e-4
@@ -39,11 +37,11 @@ def by_ratio(found: Iterable[Sensitivity]) -> Order:
     resolved counts as that: it may be so much.
     """
 
-    def ratio(one: Sensitivity) -> float:
+    def worth(one: Sensitivity) -> tuple[float, float]:
         cost = max(one.time_lost, one.resolution, _LEAST)
-        return one.noise_removed / cost if one.noise_removed > 0 else one.noise_removed * cost
+        return max(0.0, one.noise_removed) / cost, -cost
 
-    return _ranked(found, ratio)
+    return _ranked(found, worth)
 
 
 def by_accuracy(found: Iterable[Sensitivity]) -> Order:
@@ -55,8 +53,10 @@ def by_accuracy(found: Iterable[Sensitivity]) -> Order:
     return _ranked(found, lambda one: (one.regained, one.noise_removed))
 
 
-def _ranked(found: Iterable[Sensitivity], worth: Callable[[Sensitivity], object]) -> Order:
-    return [one.block.name for one in sorted(found, key=worth, reverse=True)]  # type: ignore[arg-type]
+def _ranked(
+    found: Iterable[Sensitivity], worth: Callable[[Sensitivity], tuple[float, float]]
+) -> Order:
+    return [one.block.name for one in sorted(found, key=worth, reverse=True)]
 
 
 def revert(
@@ -68,7 +68,7 @@ def revert(
     """
     states = [start]
     for name in order:
-        if deadline.passed or drop(states[-1]) <= max_drop:
+        if deadline.passed or is_within(drop(states[-1]), max_drop):
             break
         if name not in states[-1]:
             states.append(states[-1] | {name})
@@ -92,6 +92,6 @@ def requantize(
         if deadline.passed:
             break
         without = states[-1] - {one.block.name}
-        if drop(without) <= max_drop:
+        if is_within(drop(without), max_drop):
             states.append(without)
     return states

@@ -8,7 +8,7 @@ a block adds is only told from noise that others add where theirs is there too.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from hasten.data import Metric, Score
 from hasten.data.fidelity import sqnr_db
 from hasten.graph import Block
 from hasten.measure.clock import Deadline
-from hasten.measure.statistics import Interval, Verdict, verdict
+from hasten.measure.statistics import TELLING_BLOCKS, Interval, Verdict, verdict
 from hasten.progress import Progress
 from hasten.tune.budget import Budget
 from hasten.tune.judge import Judge
@@ -67,32 +67,43 @@ class Sensitivity:
 
 
 def scan(
-    mixtures: Mixtures, deadline: Deadline, progress: Progress, *, rounds: int = _ROUNDS
+    mixtures: Mixtures, deadline: Deadline, progress: Progress, *, accuracy: bool = True
 ) -> list[Sensitivity]:
     """Try every block alone in float, in the order of the graph.
 
-    After the deadline nothing is begun: the rest comes back as not known.
+    After the deadline nothing is begun: the rest comes back as not known. Blocks that seem faster
+    in float are timed again in more processes: one tells nothing of how processes differ. Without
+    ``accuracy`` only times are taken.
     """
     alone: dict[Block, Kept] = {block: frozenset({block.name}) for block in mixtures.blocks}
-    if len(alone) == 1:
-        return [Sensitivity(block) for block in alone]
-    with progress.stage("sensitivity: accuracy", len(alone) + 1) as advance:
-        judge = _few_samples(mixtures.judge)
-        scores: dict[Kept, Score] = {}
-        for kept in (ALL_INT8, *alone.values()):
+    scores = _scores(mixtures, (ALL_INT8, *alone.values()), deadline, progress) if accuracy else {}
+    with progress.stage("sensitivity: time", len(alone)) as advance:
+        mixtures.time(alone.values(), _ROUNDS, deadline=deadline, advance=advance)
+        measured = [kept for kept in alone.values() if kept in mixtures.speedups]
+        seem_faster = [one for one in measured if verdict(mixtures.speedups[one]) == "faster"]
+        mixtures.time(seem_faster, _ROUNDS, blocks=TELLING_BLOCKS, deadline=deadline)
+    whole = scores.get(ALL_INT8)
+    return [
+        _sensitivity(block, whole, scores.get(kept), mixtures.speedups.get(kept))
+        for block, kept in alone.items()
+    ]
+
+
+def _scores(
+    mixtures: Mixtures, wanted: Collection[Kept], deadline: Deadline, progress: Progress
+) -> dict[Kept, Score]:
+    """Judge these on a few samples, as long as there is time."""
+    scores: dict[Kept, Score] = {}
+    judge = _few_samples(mixtures.judge)
+    with progress.stage("sensitivity: accuracy", len(wanted)) as advance:
+        for kept in wanted:
             if not deadline.passed:
                 one = mixtures.copy(kept)
                 judge.judge(one)
                 if one.score is not None:
                     scores[kept] = one.score
             advance(1)
-    with progress.stage("sensitivity: time", len(alone)) as advance:
-        mixtures.time(alone.values(), rounds, deadline=deadline, advance=advance)
-    whole = scores.get(ALL_INT8)
-    return [
-        _sensitivity(block, whole, scores.get(kept), mixtures.speedups.get(kept))
-        for block, kept in alone.items()
-    ]
+    return scores
 
 
 def _sensitivity(
