@@ -84,16 +84,23 @@ def node_names(graph: onnx.ModelProto) -> list[str]:
 
 @dataclass
 class _Edge:
-    """A tensor on its way into one reader, or as it leaves its node; with its circulation."""
+    """A tensor on its way to one reader: the number it carries, its maker and the reader.
 
-    label: int
-    start: int  # the node that makes it, -1 for an input
-    end: int  # the node that reads it; where several do, the node that makes it again
+    An input of the graph is made by -1.
+    """
+
+    number: int
+    start: int
+    end: int
 
 
 @dataclass
 class _Flow:
-    """The nodes on some path from the inputs to the outputs, and what circulates between them."""
+    """The nodes on some path from the inputs to the outputs, and what circulates between them.
+
+    ``made`` is the number that the single output of a node carries, ``total`` that of all inputs
+    together.
+    """
 
     products: dict[int, int]
     depthwise: set[int]
@@ -119,17 +126,10 @@ class _Flow:
         waiting: dict[str, list[int]] = {}
         maker: dict[str, int] = {}
 
-        def spread(number: int, count: int) -> list[int]:
-            """Divide a number into so many random ones that make it up."""
-            parts = [source.getrandbits(64) for _ in range(count - 1)]
-            for part in parts:
-                number ^= part
-            return [*parts, number]
-
         for name in inputs:
             number = source.getrandbits(64)
             flow.total ^= number
-            maker[name], waiting[name] = -1, spread(number, uses[name])
+            maker[name], waiting[name] = -1, _spread(number, uses[name], source)
         for at, read in reads.items():
             flow.nodes.append(at)
             entering = 0
@@ -141,8 +141,9 @@ class _Flow:
             outputs = [name for name in nodes[at].output if uses[name]]
             if len(outputs) == 1:
                 flow.made[at] = entering
-            for name, number in zip(outputs, spread(entering, len(outputs)), strict=True):
-                maker[name], waiting[name] = at, spread(number, uses[name])
+            leaving = _spread(entering, len(outputs), source)
+            for name, number in zip(outputs, leaving, strict=True):
+                maker[name], waiting[name] = at, _spread(number, uses[name], source)
         return flow
 
     def _connect(self, start: int, end: int) -> None:
@@ -153,6 +154,14 @@ class _Flow:
     def count(self, nodes: Iterable[int]) -> int:
         """How many products are among these nodes."""
         return sum(self.products[node] for node in nodes)
+
+
+def _spread(number: int, count: int, source: random.Random) -> list[int]:
+    """Divide a number into so many random ones that make it up."""
+    parts = [source.getrandbits(64) for _ in range(count - 1)]
+    for part in parts:
+        number ^= part
+    return [*parts, number]
 
 
 def _depthwise(graph: onnx.ModelProto) -> set[int]:
@@ -186,12 +195,12 @@ def _paths(graph: onnx.ModelProto) -> tuple[list[str], dict[int, list[str]], Cou
     return [name for name in inputs if uses[name]], reads, uses
 
 
-def _divided(flow: _Flow, region: Sequence[int], label: int) -> list[list[int]]:
-    """Divide a region along the tensors that carry what goes through all of it."""
+def _divided(flow: _Flow, region: Sequence[int], number: int) -> list[list[int]]:
+    """Divide a region along the tensors that carry its number: all that goes through it."""
     segments: list[list[int]] = [[]]
     for node in region:
         segments[-1].append(node)
-        if flow.made.get(node) == label:
+        if flow.made.get(node) == number:
             segments.append([])
     groups: list[list[int]] = []
     joining = _Joining(flow)
@@ -240,11 +249,11 @@ def _inside(flow: _Flow, segment: Sequence[int]) -> list[list[int]]:
     rest, groups = list(segment), list[list[int]]()
     while True:
         chains = _chains(flow, rest)
-        label = max(chains, key=lambda one: flow.count(chains[one]), default=None)
-        if label is None or not flow.count(chains[label]):
+        number = max(chains, key=lambda one: flow.count(chains[one]), default=None)
+        if number is None or not flow.count(chains[number]):
             return [*groups, *_components(flow, rest)]
-        groups += _divided(flow, chains[label], label)
-        rest = [node for node in rest if node not in set(chains[label])]
+        groups += _divided(flow, chains[number], number)
+        rest = sorted(set(rest) - set(chains[number]))
 
 
 def _chains(flow: _Flow, nodes: Sequence[int]) -> dict[int, list[int]]:
@@ -256,17 +265,17 @@ def _chains(flow: _Flow, nodes: Sequence[int]) -> dict[int, list[int]]:
     borders: dict[int, list[tuple[int, list[int], int]]] = {}
     for edge in flow.uses:
         if edge.end in inside:
-            borders.setdefault(edge.label, []).append((2 * edge.end - 1, [edge.end], edge.start))
+            borders.setdefault(edge.number, []).append((2 * edge.end - 1, [edge.end], edge.start))
     for node in nodes:
         if node in flow.made:
             readers = flow.readers.get(node, [])
             borders.setdefault(flow.made[node], []).append((2 * node, readers, node))
     found = {}
-    for label, places in borders.items():
+    for number, places in borders.items():
         (_, first, _), (_, _, last) = min(places), max(places)
         between = _reached(first, flow.readers, inside) & _reached([last], flow.makers, inside)
         if len(between) < len(inside):
-            found[label] = sorted(between)
+            found[number] = sorted(between)
     return found
 
 
@@ -296,15 +305,14 @@ def _components(flow: _Flow, nodes: Sequence[int]) -> list[list[int]]:
 def _take_along(nodes: Sequence[onnx.NodeProto], home: dict[int, int]) -> None:
     """Give each node without a block that of its reader, or else that of what it reads."""
     makers = {name: at for at, node in enumerate(nodes) for name in node.output if name}
+    first_reader: dict[str, int] = {}
     for at in reversed(range(len(nodes))):
         if at not in home:
-            readers = [
-                home[other]
-                for other in range(at + 1, len(nodes))
-                if other in home and not set(nodes[at].output).isdisjoint(nodes[other].input)
-            ]
+            readers = [first_reader[name] for name in nodes[at].output if name in first_reader]
             if readers:
-                home[at] = readers[0]
+                home[at] = home[min(readers)]
+        if at in home:
+            first_reader.update((name, at) for name in nodes[at].input)
     for at, node in enumerate(nodes):
         if at not in home:
             read = [home[makers[name]] for name in node.input if makers.get(name) in home]
