@@ -1,21 +1,23 @@
 """Mixed precision within a budget: which blocks stay in float, from what each costs and buys.
 
-Blocks whose int8 buys no time are reverted first, then whole blocks by the accuracy regained for
-the time lost, until the metric holds; then those that turn out harmless are quantized again. All
-mixtures on the way are timed side by side, and what no other beats in both is the frontier.
+Blocks whose int8 buys no time are reverted first, alone or in a run from either end; then whole
+blocks by the accuracy regained for the time lost, until the metric holds; then those that turn out
+harmless are quantized again. All mixtures on the way are timed side by side, and what no other
+beats in both is the frontier.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from hasten.bundle.manifest import PrecisionPoint
 from hasten.errors import RefusedError
 from hasten.graph import Model
 from hasten.measure.clock import Deadline
-from hasten.measure.statistics import TELLING_BLOCKS
-from hasten.progress import Progress
+from hasten.measure.statistics import TELLING_BLOCKS, verdict
+from hasten.progress import Advance, Progress
 from hasten.tune.budget import is_within
 from hasten.tune.candidate import Contestant
 from hasten.tune.mixtures import ALL_INT8, Kept, Mixtures
@@ -27,8 +29,12 @@ __all__ = ["MixedPrecision", "search"]
 _ROUNDS = 4
 _FINALISTS = 4
 #: Shares of the time after which the scan, and the search, make way for what follows.
-_SCAN_SHARE = 0.5
-_SEARCH_SHARE = 0.75
+_SCAN_SHARE = 0.4
+_RUNS_SHARE = 0.3
+_SEARCH_SHARE = 0.6
+#: Places at which a run of blocks from either end may stop, and how many runs are looked into.
+_RUN_ENDS = 8
+_FASTEST = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +92,13 @@ def search(
     cannot be run, and RefusedError where the graph is not to be quantized.
     """
     found = scan(mixtures, deadline.after_share(_SCAN_SHARE), progress, accuracy=not holds)
-    states = _visited(mixtures, found, max_drop, deadline.after_share(_SEARCH_SHARE), progress)
+    starts = _starts(mixtures, found, deadline.after_share(_RUNS_SHARE), progress)
+    until = deadline.after_share(_SEARCH_SHARE)
+    with progress.stage("searching mixtures", None) as advance:
+        states = _visited(mixtures, found, starts, max_drop=max_drop, until=until, advance=advance)
     with progress.stage("timing mixtures", len(states)) as advance:
         mixtures.time(states, _ROUNDS, deadline=deadline, advance=advance)
-    timed = [kept for kept in states if kept in mixtures.speedups and mixtures.is_judged(kept)]
+    timed = [kept for kept in states if kept in mixtures.speedups]
     holding = [kept for kept in timed if is_within(mixtures.drop(kept), max_drop)]
     finalists = sorted(holding, key=lambda kept: -mixtures.speedups[kept].median)[:_FINALISTS]
     with progress.stage("confirming mixtures", len(finalists)) as advance:
@@ -99,27 +108,59 @@ def search(
     return MixedPrecision(mixtures, tuple(found), _frontier(mixtures, timed), chosen, notes)
 
 
+def _starts(
+    mixtures: Mixtures, found: Sequence[Sensitivity], until: Deadline, progress: Progress
+) -> list[Kept]:
+    """Return what is reverted for the sake of time alone: blocks one by one, and what is fastest.
+
+    Whether int8 buys time does not show in one block alone where its conversions at both borders
+    cost what the block saves: several blocks in a row have but two borders.
+    """
+    free = costless(found)
+    tried = list(dict.fromkeys([free, *_runs(mixtures), mixtures.all_float]))
+    with progress.stage("timing runs of blocks", len(tried)) as advance:
+        mixtures.time(tried, _ROUNDS, deadline=until, advance=advance)
+        timed = [kept for kept in tried if kept in mixtures.speedups]
+        fastest = sorted(timed, key=lambda kept: -mixtures.speedups[kept].median)[:_FASTEST]
+        mixtures.time(fastest, _ROUNDS, blocks=TELLING_BLOCKS, deadline=until)
+    faster = [kept for kept in fastest if verdict(mixtures.speedups[kept]) == "faster"]
+    return list(dict.fromkeys([free, *faster]))
+
+
+def _runs(mixtures: Mixtures) -> Iterator[Kept]:
+    """Yield runs of blocks from the first on, and of those up to the last."""
+    names = [block.name for block in mixtures.blocks]
+    ends = min(_RUN_ENDS, len(names) - 1)
+    for at in range(1, ends + 1):
+        end = round(at * len(names) / (ends + 1))
+        yield frozenset(names[:end])
+        yield frozenset(names[end:])
+
+
 def _visited(
     mixtures: Mixtures,
     found: Sequence[Sensitivity],
+    starts: Sequence[Kept],
+    *,
     max_drop: float,
     until: Deadline,
-    progress: Progress,
+    advance: Advance,
 ) -> list[Kept]:
     """Return every mixture that was looked at; all int8 is the first and all float the last."""
-    states: list[Kept] = [ALL_INT8]
-    with progress.stage("searching mixtures", None) as advance:
+    states: list[Kept] = [ALL_INT8, *starts]
 
-        def drop(kept: Kept) -> float:
-            advance(1)
-            return mixtures.drop(kept)
+    def drop(kept: Kept) -> float:
+        advance(1)
+        return mixtures.drop(kept)
 
-        # The order by accuracy alone is tried too: pruned, what it finds may be faster still.
-        for order in (by_ratio(found), by_accuracy(found)):
-            reverted = revert(costless(found), order, drop, max_drop, until)
-            states += reverted
-            if not until.passed and is_within(drop(reverted[-1]), max_drop):
-                states += requantize(reverted[-1], found, drop, max_drop, until)
+    # The order by accuracy alone is tried too: pruned, what it finds may be faster still.
+    for start, order in product(starts, (by_ratio(found), by_accuracy(found))):
+        reverted = revert(start, order, drop, max_drop, until)
+        states += reverted
+        # What is float for the sake of time stays so, unless int8 is faster even alone.
+        doubtful = [one for one in found if one.block.name not in start or one.verdict == "slower"]
+        if not until.passed and is_within(drop(reverted[-1]), max_drop):
+            states += requantize(reverted[-1], doubtful, drop, max_drop, until)
     return list(dict.fromkeys([*states, mixtures.all_float]))
 
 

@@ -16,8 +16,9 @@ from hasten.tune.mixtures import Mixtures
 
 __all__ = ["Mixing"]
 
-#: To build, open and time the mixture of one block takes about this long.
-_BLOCK_S = 1.5
+#: To build, open and time a mixture takes about this long, and so many are tried for each block.
+_MIXTURE_S = 0.8
+_MIXTURES = 3
 
 
 @dataclass(eq=False)
@@ -47,7 +48,7 @@ class Mixing:
         """Search mixtures of this plan; None where all int8 will do and there is little time."""
         holds = plan.racing
         mixtures = Mixtures(self.builder, plan.candidate, self.judge, until, self.seed)
-        if holds and until.left_s < _BLOCK_S * len(mixtures.blocks):
+        if holds and until.left_s < _MIXTURE_S * _MIXTURES * len(mixtures.blocks):
             return None
         max_drop = self.judge.budget.max_drop
         return search(
