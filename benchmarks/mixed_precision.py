@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from figures import Figure, report
-from hasten.compress import Context
+from hasten.compress import Context, applied
 from hasten.compress.step import quiet_quantizer
 from hasten.data import METRICS, Samples
 from hasten.graph import blocks, model_from_proto
@@ -101,7 +101,7 @@ def compared(subject: Trained, runtime: str, name: str, scratch: Path) -> list[F
     assert reference is not None
     print(
         f"{name}: float top-1 {reference.value:.4f}, {len(search.mixtures.blocks)} blocks, search"
-        f" {took_s:.0f} s, {search.mixtures.base.steps[-1]}"
+        f" {took_s:.0f} s, {applied(search.mixtures.base.steps[-1])}"
     )
     for note in found.notes:
         print(f"  {note}")
