@@ -31,6 +31,8 @@ __all__ = ["SCANNED_SAMPLES", "Sensitivity", "scan"]
 #: The metric and the noise of each block are taken over at most so many samples.
 SCANNED_SAMPLES = 300
 _ROUNDS = 4
+#: Share of the time after which judging makes way for timing.
+_JUDGING_SHARE = 0.65
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,10 @@ def scan(
     ``accuracy`` only times are taken.
     """
     alone: dict[Block, Kept] = {block: frozenset({block.name}) for block in mixtures.blocks}
-    scores = _scores(mixtures, (ALL_INT8, *alone.values()), deadline, progress) if accuracy else {}
+    scores: dict[Kept, Score] = {}
+    if accuracy:
+        judging_until = deadline.after_share(_JUDGING_SHARE)
+        scores = _scores(mixtures, (ALL_INT8, *alone.values()), judging_until, progress)
     with progress.stage("sensitivity: time", len(alone)) as advance:
         mixtures.time(alone.values(), _ROUNDS, deadline=deadline, advance=advance)
         measured = [kept for kept in alone.values() if kept in mixtures.speedups]
