@@ -181,6 +181,7 @@ def test_the_readme_names_every_extra() -> None:
         manifest.BudgetRecord,
         manifest.CandidateRecord,
         manifest.LedgerEntry,
+        manifest.PrecisionPoint,
         manifest.Interval,
         manifest.Latency,
     ],

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 import pytest
 
+from hasten.bundle.manifest import Interval, PrecisionPoint
 from hasten.compress import DynamicInt8, StaticInt8, StepConfig, WeightInt8
 from hasten.compress.calibration import CALIBRATORS
 from hasten.data import Samples, Score
@@ -24,6 +26,7 @@ from hasten.tune.budget import Budget
 from hasten.tune.candidate import Candidate, Contestant
 from hasten.tune.heat import Heats
 from hasten.tune.judge import Judge
+from hasten.tune.mixing import Mixing
 from hasten.tune.race import Outcome, Pace, Race
 from workers import null_model, saved_samples
 
@@ -93,6 +96,7 @@ class Track:
         time_s: float | None = None,
         alternates: Callable[[Contestant], list[Contestant]] = lambda _: [],
         reference: Contestant | None = None,
+        mixing: object | None = None,
     ) -> Outcome:
         deadline = Deadline.after(time_s)
         reference = reference or self.reference
@@ -101,9 +105,9 @@ class Track:
         judge = Judge(Width(), budget or Budget(), validation, self.samples, self.folder, deadline)
         judge.judge_reference(reference)
         heats = Heats(reference, self.samples, self.folder, "latency", order, deadline)
-        return Race(
-            reference, contestants, alternates, heats, judge, deadline, Quiet(), QUICK
-        ).run()
+        race = Race(reference, contestants, alternates, heats, judge, deadline, Quiet(), QUICK)
+        race.mixing = cast("Mixing | None", mixing)
+        return race.run()
 
 
 @pytest.fixture
@@ -253,6 +257,37 @@ def test_other_calibrators_get_their_turn_when_the_first_loses_a_little(track: T
 
     outcome = track.race(field, budget=Budget(max_drop=0.095), alternates=alternates)
     assert outcome.winner is better
+
+
+def test_a_mixture_enters_where_int8_loses_too_much(track: Track) -> None:
+    lossy = track.contestant((StaticInt8(),), cost_ns=COST_NS // 8, loses=2)
+    mixture = track.contestant((StaticInt8(float_blocks=("stem",)),), cost_ns=COST_NS // 4)
+    point = PrecisionPoint(
+        runtime="null",
+        float_blocks=("stem",),
+        blocks=2,
+        drop=0.0,
+        latency_ms=1.0,
+        speedup=Interval(0.5, 0.5, 0.5),
+    )
+
+    class Stub:
+        """Finds what it is given."""
+
+        def plan(self, contestants: list[Contestant], leader: Contestant | None) -> Contestant:
+            assert leader is None
+            assert lossy.status == "over_budget"
+            return lossy
+
+        def search(self, plan: Contestant, until: Deadline) -> object:
+            return SimpleNamespace(notes=("found",), points=(point,), contestant=lambda: mixture)
+
+    field = [lossy]
+    outcome = track.race(field, budget=Budget(max_drop=0.15), mixing=Stub())
+    assert outcome.winner is mixture
+    assert field == [lossy, mixture]
+    assert outcome.frontier == (point,)
+    assert "found" in outcome.notes
 
 
 def test_a_plan_far_behind_is_not_tried_with_other_threads(track: Track) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "LedgerEntry",
     "Manifest",
     "PlanRecord",
+    "PrecisionPoint",
     "Side",
     "Status",
 ]
@@ -62,6 +63,22 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     metric_change: float | None
     size_change_bytes: int
     note: str = ""
+
+
+class PrecisionPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One mixture of int8 and float blocks: what it loses of the metric, and how fast it is.
+
+    ``speedup`` is over the same plan with all of its ``blocks`` in int8; ``drop`` is against the
+    reference, negative where the metric gained.
+    """
+
+    runtime: str
+    float_blocks: tuple[str, ...]
+    blocks: int
+    drop: float
+    latency_ms: float
+    speedup: Interval
+    size_bytes: int | None = None
 
 
 class BudgetRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +124,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str = ""
     placement: Placement | None = None
     notes: tuple[str, ...] = ()
+    #: Mixtures of int8 and float blocks that no other is both faster and more accurate than.
+    frontier: tuple[PrecisionPoint, ...] = ()
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hasten.compress.rounding import RoundedWeight, round_weights
 from hasten.compress.weight_int8 import Weights
+from hasten.graph import node_names
 
 if TYPE_CHECKING:
     import onnx
@@ -37,13 +38,16 @@ def correct_biases(
     means: Mapping[str, npt.NDArray[np.float64]],
     weights: Weights = "w8",
     rounded: Mapping[str, RoundedWeight] = MappingProxyType({}),
+    *,
+    float_nodes: Collection[str] = (),
 ) -> onnx.ModelProto:
     """Return the graph with what int8 weights will add on average taken off the biases.
 
     With ``w + e`` for the rounded weights, a channel gains ``E[e * x]``, which is ``e`` summed over
     the kernel times the mean input. ``weights`` says how they will be rounded, where ``rounded``
     does not already hold them. ``means`` are of the inputs in the float graph, by tensor name; a
-    node whose mean is not given keeps its bias.
+    node whose mean is not given keeps its bias, and so do those of ``float_nodes``, whose weights
+    are not rounded.
     Where a convolution pads with zeros, at the edges, this is an approximation.
 
     Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction",
@@ -55,8 +59,10 @@ def correct_biases(
     corrected.CopyFrom(graph)
     constants = {tensor.name: tensor for tensor in corrected.graph.initializer}
     rounded = {**round_weights(graph, weights), **rounded}
-    for at, node in enumerate(corrected.graph.node):
+    for at, (node, label) in enumerate(zip(corrected.graph.node, node_names(graph), strict=True)):
         if node.op_type not in _CORRECTED or node.input[1] not in constants:
+            continue
+        if label in float_nodes:
             continue
         mean = means.get(node.input[0])
         has_bias = len(node.input) > 2 and node.input[2] != ""  # noqa: PLR2004 - the third input

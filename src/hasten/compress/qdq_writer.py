@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,7 @@ from hasten.compress.shared_ranges import shared_ranges
 from hasten.compress.step import quiet_quantizer
 from hasten.compress.weight_int8 import Weights
 from hasten.errors import RefusedError, one_line
+from hasten.graph import node_names
 
 if TYPE_CHECKING:
     import onnx
@@ -43,7 +44,7 @@ def write_qdq(
     *,
     activations: Activations = "u8",
     weights: Weights = "w8",
-    float_nodes: Sequence[str] = (),
+    float_nodes: Collection[str] = (),
     rounded: Mapping[str, RoundedWeight] = MappingProxyType({}),
 ) -> onnx.ModelProto:
     """Return the graph with its convolutions, matrix products and what lies between in int8.
@@ -51,12 +52,13 @@ def write_qdq(
     ``ranges`` are of the activations, by tensor name; those that the writer takes out need none,
     see ``removed_by_writer``, and what a Concat joins shares one. Weights are S8 per channel, at
     the nearest levels but for those in ``rounded``, by name, whose levels and scales the graph will
-    hold. Nodes named in ``float_nodes`` stay in float. Raises RefusedError with the reason where
-    the writer fails.
+    hold. Nodes in ``float_nodes``, called as ``hasten.graph.node_names`` calls them, stay in float,
+    and their weights exact. Raises RefusedError with the reason where the writer fails.
     """
     if weights == "w4":  # the writer rounds to 8 or 7 bits of its own
         rounded = {**round_weights(graph, weights), **rounded}
-    exact = {name for node in graph.graph.node if node.name in float_nodes for name in node.input}
+    named = zip(graph.graph.node, node_names(graph), strict=True)
+    exact = {name for node, label in named if label in float_nodes for name in node.input}
     rounded = {name: weight for name, weight in rounded.items() if name not in exact}
     ready = shared_ranges(graph, ranges, _rectified(graph))
     for name, output in reversed(removed_by_writer(graph).items()):
@@ -81,7 +83,7 @@ def _written(
     *,
     activations: Activations,
     weights: Weights,
-    float_nodes: Sequence[str],
+    float_nodes: Collection[str],
     rounded: Mapping[str, RoundedWeight],
 ) -> onnx.ModelProto:
     import onnx
@@ -89,6 +91,10 @@ def _written(
     source = onnx.ModelProto()
     source.CopyFrom(lifted(graph, _MIN_OPSETS[activations]))
     overrides = {**_outputs_of_their_own(source, ranges), **_with_levels(source, rounded)}
+    if float_nodes:
+        # The writer tells nodes apart by their names.
+        for node, name in zip(source.graph.node, node_names(source), strict=True):
+            node.name = name
     kept = _clips_to_keep(source)
     for node in kept:
         # The writer tells nodes apart by their names, and this one may have none.

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from hasten.compress.adaptive_rounding import round_adaptively
 from hasten.compress.bias_correction import correct_biases
 from hasten.compress.calibration import CALIBRATORS
-from hasten.compress.fold_batch_norm import without_batch_norms
 from hasten.compress.observation import folded_ranges, observe
 from hasten.compress.qdq_writer import Activations, write_qdq
 from hasten.compress.rounding import RoundedWeight
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
 from hasten.compress.weight_int8 import Weights
 from hasten.errors import RefusedError
+from hasten.graph import blocks
 
 if TYPE_CHECKING:
     import onnx
@@ -35,7 +35,8 @@ class StaticInt8(StepConfig, frozen=True, tag="static_int8"):
     the weights within 7 bits, for processors on which products of 8 bits saturate; ``w4`` within
     4, stored as int8, for files that compress to half. ``adaptive`` rounding chooses the levels by
     what the layers give for the calibration samples instead of the nearest: see
-    ``hasten.compress.adaptive_rounding``.
+    ``hasten.compress.adaptive_rounding``. The blocks named in ``float_blocks`` stay in float, see
+    ``hasten.graph.blocks``.
     """
 
     activations: Activations = "u8"
@@ -43,8 +44,9 @@ class StaticInt8(StepConfig, frozen=True, tag="static_int8"):
     calibrator: Calibrator = "minmax"
     bias: Literal["corrected", "plain"] = "corrected"
     rounding: Literal["nearest", "adaptive"] = "nearest"
+    float_blocks: tuple[str, ...] = ()
 
-    unsaid_defaults: ClassVar[frozenset[str]] = frozenset({"rounding"})
+    unsaid_defaults: ClassVar[frozenset[str]] = frozenset({"rounding", "float_blocks"})
 
 
 def apply(model: Model, config: StaticInt8, context: Context) -> Model:
@@ -55,26 +57,43 @@ def apply(model: Model, config: StaticInt8, context: Context) -> Model:
     if not _quantizable(model.graph):
         raise RefusedError("the graph has no convolution or matrix product with constant weights")
     calibrate = CALIBRATORS[config.calibrator]
-    model = without_batch_norms(model)
     seen = observe(model, context)
     ranges = {name: calibrate(histogram) for name, histogram in seen.histograms.items()}
     ranges |= folded_ranges(model, context)
     graph = model.graph
+    kept = _float_nodes(graph, config.float_blocks)
     corrected = config.bias == "corrected"
     rounded: dict[str, RoundedWeight] = {}
     if config.rounding == "adaptive":
         rounded = round_adaptively(model, context, config.weights, corrected=corrected)
     if corrected:
         means = {name: mean.value for name, mean in seen.means.items()}
-        graph = correct_biases(graph, means, config.weights, rounded)
+        graph = correct_biases(graph, means, config.weights, rounded, float_nodes=kept)
     graph = write_qdq(
         graph,
         ranges,
         activations=config.activations,
         weights=config.weights,
         rounded=rounded,
+        float_nodes=kept,
     )
     return model.evolve(graph, model.signature, applied(config))
+
+
+def _float_nodes(graph: onnx.ModelProto, names: tuple[str, ...]) -> frozenset[str]:
+    """Return the nodes of these blocks; raises RefusedError for a block that is not there."""
+    if not names:
+        return frozenset()
+    found = {block.name: block for block in blocks(graph)}
+    for name in names:
+        if name not in found:
+            raise RefusedError(
+                f"the graph has no block {name}; it has {', '.join(list(found)[:8])}"
+                f"{', ...' if len(found) > 8 else ''}"  # noqa: PLR2004 - as many as are named
+            )
+    if len(set(names)) == len(found):
+        raise RefusedError("all blocks stay in float: nothing is left to quantize")
+    return frozenset(node for name in names for node in found[name].nodes)
 
 
 def _quantizable(graph: onnx.ModelProto) -> bool:

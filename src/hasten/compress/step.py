@@ -102,7 +102,8 @@ def applied(config: StepConfig) -> AppliedStep:
     for entry in msgspec.structs.fields(config):
         if entry.name in config.unsaid_defaults and getattr(config, entry.name) == entry.default:
             del settings[entry.name]
-    return AppliedStep(settings.pop("step"), settings)
+    lists = {name: list(value) for name, value in settings.items() if isinstance(value, tuple)}
+    return AppliedStep(settings.pop("step"), settings | lists)
 
 
 def refuse_control_flow(model: Model, doing: str) -> None:

@@ -4,6 +4,7 @@ Importing this room loads neither onnx nor torch nor a runtime: each is imported
 that needs it, so a worker process that only runs a model stays small.
 """
 
+from hasten.graph.blocks import Block, blocks, node_names
 from hasten.graph.clean import Arrays, Run, clean
 from hasten.graph.load import load
 from hasten.graph.model import AppliedStep, Model, TFLiteSource, TorchSource
@@ -19,6 +20,7 @@ from hasten.graph.torch_export import export_torch, save_torch
 __all__ = [
     "AppliedStep",
     "Arrays",
+    "Block",
     "InputSpec",
     "Model",
     "Run",
@@ -27,12 +29,14 @@ __all__ = [
     "TensorSpec",
     "TorchSource",
     "all_nodes",
+    "blocks",
     "clean",
     "control_flow",
     "export_torch",
     "import_object",
     "load",
     "model_from_proto",
+    "node_names",
     "numpy_dtype",
     "open_exported_program",
     "parse_input",

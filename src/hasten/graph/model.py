@@ -29,8 +29,15 @@ class AppliedStep(msgspec.Struct, frozen=True):
     config: dict[str, Any] = {}
 
     def __str__(self) -> str:
-        settings = " ".join(str(value) for value in self.config.values())
+        settings = " ".join(_text(name, value) for name, value in self.config.items())
         return f"{self.step} {settings}".strip()
+
+
+def _text(name: str, value: object) -> str:
+    """Return a setting as it stands in a label: lists by name, plain values alone."""
+    if not isinstance(value, list):
+        return str(value)
+    return f"{name}={','.join(str(one) for one in value)}"
 
 
 class TorchSource(msgspec.Struct, frozen=True):

@@ -38,3 +38,7 @@ class Deadline:
         if self.at_ns is None:
             return self
         return Deadline(self.at_ns - int(seconds * 1e9), self.clock_ns)
+
+    def after_share(self, share: float) -> Deadline:
+        """Return the deadline when this share of the time left will have passed."""
+        return self.earlier_by(self.left_s * (1 - share))

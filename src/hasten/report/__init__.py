@@ -1,6 +1,7 @@
 """Reports: results as a table and as a page; this room computes nothing."""
 
 from hasten.report.conversion import conversion_summary, operators_table
+from hasten.report.frontier import frontier_table
 from hasten.report.html import render_html
 from hasten.report.load import comparison_summary, limit_summary, load_summary
 from hasten.report.load_page import comparison_page, limit_page, load_page
@@ -14,6 +15,7 @@ __all__ = [
     "comparison_page",
     "comparison_summary",
     "conversion_summary",
+    "frontier_table",
     "ledger_table",
     "limit_page",
     "limit_summary",

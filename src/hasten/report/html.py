@@ -12,6 +12,7 @@ from hasten.bundle.manifest import CandidateRecord, Manifest
 from hasten.graph import Signature
 from hasten.report import units
 from hasten.report.bars import bars, spans
+from hasten.report.frontier import float_blocks
 from hasten.report.placement import crossing
 from hasten.report.reasons import shortened
 from hasten.report.scatter import scatter
@@ -70,6 +71,7 @@ def page_environment() -> jinja2.Environment:
     environment.filters |= {
         "ms": units.latency,
         "mb": units.megabytes,
+        "float_blocks": float_blocks,
         "speedup": units.speedup,
         "significant": units.significant,
         "shortened": shortened,

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hasten.bundle.manifest import CandidateRecord, Manifest
+from hasten.report.frontier import frontier_table
 from hasten.report.placement import placement_table
 from hasten.report.reasons import shortened
 from hasten.report.units import MetricUnit, latency, megabytes, proportion, significant, speedup
@@ -127,6 +128,8 @@ def _sentences(manifest: Manifest) -> Iterable[Text]:
 def print_result(manifest: Manifest, console: Console) -> None:
     """Print the whole result; the verdict comes last, where the eye is when a command ends."""
     parts = [candidates_table(manifest), ledger_table(manifest)]
+    if manifest.evidence.frontier:
+        parts.append(frontier_table(manifest))
     if manifest.evidence.placement is not None:
         parts.append(placement_table(manifest.evidence.placement))
     for part in (*parts, summary(manifest)):

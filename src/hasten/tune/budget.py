@@ -8,7 +8,10 @@ import msgspec
 
 from hasten.errors import OptionError
 
-__all__ = ["Budget"]
+__all__ = ["Budget", "is_within"]
+
+#: Differences of two shares carry rounding: a drop of exactly what is allowed is allowed.
+_ROUNDING = 1e-9
 
 
 class Budget(msgspec.Struct, frozen=True):
@@ -37,3 +40,23 @@ class Budget(msgspec.Struct, frozen=True):
         for flag, goal in goals.items():
             if goal is not None and not (math.isfinite(goal) and goal > 0):
                 raise OptionError(expected="a number above 0", got=str(goal), where=flag)
+
+    def missed(self, size_bytes: int | None, memory_bytes: int) -> str:
+        """Say which of the goals something of these sizes misses; empty where it meets them."""
+        size, memory = self.size_bytes, self.memory_bytes
+        if size is not None and size_bytes is not None and size_bytes > size:
+            return f"{size_bytes / 1e6:.2f} MB, at most {size / 1e6:.2f} MB is asked for"
+        if memory is not None and memory_bytes > memory:
+            return (
+                f"{memory_bytes / 1e6:.0f} MB of memory, at most {memory / 1e6:.0f} MB is asked for"
+            )
+        return ""
+
+
+def is_within(drop: float, max_drop: float) -> bool:
+    """Whether no more is lost than is allowed.
+
+    >>> is_within(0.87 - 0.86, 0.01)
+    True
+    """
+    return drop <= max_drop + _ROUNDING

@@ -14,7 +14,7 @@ from hasten.errors import DataError, OptionError, RuntimeFailureError
 from hasten.measure.clock import Deadline
 from hasten.measure.patience import CutShortError, patiently
 from hasten.measure.process import Worker
-from hasten.tune.budget import Budget
+from hasten.tune.budget import Budget, is_within
 from hasten.tune.candidate import Contestant
 
 __all__ = ["AGREE_SHARE", "Judge"]
@@ -26,8 +26,6 @@ _PREDICT_LIMIT_S = 3600.0
 _NAMED_SAMPLES = 8
 #: Two runtimes on the same file are said to agree when this share of predictions is the same.
 AGREE_SHARE = 0.995
-#: Differences of two shares carry rounding: a drop of exactly what is allowed is allowed.
-_ROUNDING = 1e-9
 #: Beyond this many times the allowed drop, and this much above it, a graph is given up.
 _HOPELESS = 4.0
 _HOPELESS_MARGIN = 0.02
@@ -106,7 +104,7 @@ class Judge:
 
     def _within_budget(self, contestant: Contestant) -> bool:
         lost = self.drop_of(contestant)
-        if lost is None or lost <= self.budget.max_drop + _ROUNDING:
+        if lost is None or is_within(lost, self.budget.max_drop):
             return True
         contestant.drop(
             "over_budget",

@@ -20,6 +20,7 @@ from hasten.tune.field import Field
 from hasten.tune.heat import Heats
 from hasten.tune.judge import Judge
 from hasten.tune.ledger import write_ledger
+from hasten.tune.mixing import Mixing
 from hasten.tune.plan import Plan, make_plan
 from hasten.tune.race import Race
 from hasten.tune.settings import Settings
@@ -82,6 +83,7 @@ def optimize(
         settings.pace,
         list(notes),
         needed_until=deadline,
+        mixing=Mixing(builder, judge, settings.seed, progress),
     )
     outcome = race.run()
     if settings.fail_on_fallback:

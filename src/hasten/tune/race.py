@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from hasten.errors import OptionError, RuntimeFailureError
+from hasten.bundle.manifest import PrecisionPoint
+from hasten.errors import OptionError, RefusedError, RuntimeFailureError
 from hasten.measure.clock import Deadline
 from hasten.measure.statistics import Interval, verdict
 from hasten.progress import Progress, ignore
@@ -20,6 +21,7 @@ from hasten.runtimes import get_runtime
 from hasten.tune.candidate import Contestant
 from hasten.tune.heat import Heats, Result
 from hasten.tune.judge import Judge
+from hasten.tune.mixing import Mixing
 
 __all__ = ["Outcome", "Pace", "Race"]
 
@@ -39,6 +41,8 @@ class Pace:
     #: Shares of the time after which screening, and judging, make way for what follows.
     screen_share: float = 0.4
     judge_share: float = 0.55
+    #: Share of the time left after screening in which float blocks may be looked for.
+    mixing_share: float = 0.4
     #: A plan this many times behind the leader is not tried with other threads or batches;
     #: nor, this many times behind, with another precision, which may gain more.
     hopeless: float = 2.0
@@ -53,6 +57,7 @@ class Outcome:
     speedup: Interval
     control: Interval | None = None
     notes: list[str] = field(default_factory=list)
+    frontier: tuple[PrecisionPoint, ...] = ()
 
 
 @dataclass(eq=False)
@@ -73,6 +78,8 @@ class Race:
     pace: Pace = field(default_factory=Pace)
     notes: list[str] = field(default_factory=list)
     needed_until: Deadline | None = None
+    mixing: Mixing | None = None
+    frontier: tuple[PrecisionPoint, ...] = ()
 
     def run(self) -> Outcome:
         """Race to the end, to the deadline or to Ctrl-C; the best so far wins in every case.
@@ -80,11 +87,17 @@ class Race:
         Raises RuntimeFailureError when the reference cannot be measured, and KeyboardInterrupt
         when it comes before anything was.
         """
-        left_s = self.deadline.left_s
-        screen_until = self.deadline.earlier_by(left_s * (1 - self.pace.screen_share))
-        judge_until = self.deadline.earlier_by(left_s * (1 - self.pace.judge_share))
+        screen_until = self.deadline.after_share(self.pace.screen_share)
+        judge_until = self.deadline.after_share(self.pace.judge_share)
         try:
             self._screen(screen_until)
+            self._mix(self.deadline.after_share(self.pace.mixing_share))
+            # Where mixing took long, judging still has a share of what is left.
+            judge_until = max(
+                judge_until,
+                self.deadline.after_share(1 - self.pace.judge_share),
+                key=lambda until: until.left_s,
+            )
             return self._confirm(self._finalists(judge_until))
         except KeyboardInterrupt:
             if not self.reference.measurement.measured_rounds:
@@ -121,12 +134,7 @@ class Race:
 
     def _hold_to_goals(self) -> None:
         """Drop whoever misses the size or memory goal, unless all of them do."""
-        budget = self.judge.budget
-        missing = {
-            c: reason
-            for c in self._racing()
-            if (reason := _missed(c, budget.size_bytes, budget.memory_bytes))
-        }
+        missing = {c: reason for c in self._racing() if (reason := self._missed(c))}
         if len(missing) < len(self._racing()):
             for contestant, reason in missing.items():
                 contestant.drop("over_budget", reason)
@@ -146,6 +154,25 @@ class Race:
             return
         revived = [one for one in self.alternates(dropped) if self.judge.judge(one)]
         self.heats.screen(revived, self.pace.screen_rounds, self.deadline, ignore)
+
+    def _mix(self, until: Deadline) -> None:
+        """Enter a mixture of int8 and float blocks where all int8 leaves something to be gained."""
+        plan = self.mixing.plan(self.contestants, self._leader()) if self.mixing else None
+        if self.mixing is None or plan is None:
+            return
+        try:
+            found = self.mixing.search(plan, until)
+        except (RefusedError, RuntimeFailureError) as refused:
+            self.notes.append(f"no mixed precision: {refused}")
+            return
+        if found is not None:
+            self.notes += found.notes
+            self.frontier = found.points
+            entered = found.contestant()
+            if entered is not None:
+                self.contestants.append(entered)
+                if self.judge.judge(entered):
+                    self.heats.screen([entered], self.pace.screen_rounds, self.deadline, ignore)
 
     def _drop_hopeless(
         self,
@@ -275,20 +302,25 @@ class Race:
         for other in confirmed:
             if other is not winner:
                 other.reason = f"{other.speedup} over the reference; {winner.label} is preferred"
-        budget = self.judge.budget
-        goal_missed = _missed(self.reference, budget.size_bytes, budget.memory_bytes)
+        goal_missed = self._missed(self.reference)
         if verdict(winner.speedup, control) != "faster" and not goal_missed:
             winner.drop("lost", f"no measurable gain over the reference: {winner.speedup}")
             return self._keep_reference("nothing was measurably faster within the budget", control)
         if goal_missed:
             self.notes.append(f"the reference misses a goal: {goal_missed}")
         winner.status = "won"
-        return Outcome(winner, winner.speedup, control, self.notes)
+        return Outcome(winner, winner.speedup, control, self.notes, self.frontier)
 
     def _keep_reference(self, why: str, control: Interval | None = None) -> Outcome:
         self.notes.append(f"the reference stays: {why}")
         self.reference.status = "won"
-        return Outcome(self.reference, Interval(1.0, 1.0, 1.0), control, self.notes)
+        same = Interval(1.0, 1.0, 1.0)
+        return Outcome(self.reference, same, control, self.notes, self.frontier)
+
+    def _missed(self, contestant: Contestant) -> str:
+        """Say which of the goals it misses; empty where it meets them."""
+        memory_bytes = contestant.measurement.peak_memory_bytes
+        return self.judge.budget.missed(contestant.size_bytes, memory_bytes)
 
     def _racing(self) -> list[Contestant]:
         return [contestant for contestant in self.contestants if contestant.racing]
@@ -305,16 +337,6 @@ def _plan(contestant: Contestant) -> tuple[object, ...]:
 
 def _median(contestant: Contestant) -> float:
     return contestant.speedup.median if contestant.speedup else 0.0
-
-
-def _missed(contestant: Contestant, size: int | None, memory: int | None) -> str:
-    """Say which of the goals a contestant misses; empty where it meets them."""
-    has_size, has_memory = contestant.size_bytes, contestant.measurement.peak_memory_bytes
-    if size is not None and has_size is not None and has_size > size:
-        return f"{has_size / 1e6:.2f} MB, at most {size / 1e6:.2f} MB is asked for"
-    if memory is not None and has_memory > memory:
-        return f"{has_memory / 1e6:.0f} MB of memory, at most {memory / 1e6:.0f} MB is asked for"
-    return ""
 
 
 def _plainest_equal(
