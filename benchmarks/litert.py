@@ -23,10 +23,10 @@ from ai_edge_litert.interpreter import Interpreter
 
 from figures import Figure, report
 from fresh_install import cost_of, install, make_environment
+from hasten.cache_folder import cache_folder
 from hasten.compress import Context, StaticInt8, apply_step
 from hasten.compress.weight_int8 import Weights
 from hasten.data import Samples
-from hasten.demo.network import cache_folder
 from hasten.graph import Model, Signature, read_tflite, write_onnx
 from hasten.measure.clock import Deadline
 from hasten.measure.environment import physical_cores

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hasten.bundle import Bundle
-from hasten.demo.network import cache_folder
+from hasten.cache_folder import cache_folder
 from hasten.load_generator.generator import Generator
 from hasten.load_generator.payload import build_payload
 from hasten.load_generator.server import Server

@@ -28,7 +28,7 @@ import onnx
 
 from figures import MODELS
 from fresh_install import make_environment
-from hasten.demo.network import cache_folder
+from hasten.cache_folder import cache_folder
 from inference_requests import PROTOCOLS, Protocol, Request, Rows, ask
 from wrk import Load, run_wrk
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hasten.cache_folder import cache_folder
 from hasten.data import Preprocessing, Samples, read_image_folder
-from hasten.demo.network import FEATURES, HEAD, cache_folder, features
+from hasten.demo.network import FEATURES, HEAD, features
 from hasten.errors import MissingExtraError
 from hasten.graph import Signature, TensorSpec
 from hasten.progress import Progress

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hasten.cache_folder import cache_folder
 from hasten.errors import MissingExtraError, ModelError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FEATURES", "HEAD", "cache_folder", "features", "lite0"]
+__all__ = ["FEATURES", "HEAD", "features", "lite0"]
 
 #: Features that the network computes of an image, before its head.
 FEATURES = 1280
 HEAD = "head.pt"
-
-
-def cache_folder() -> Path:
-    """Where the demo keeps what it builds: ``$HASTEN_CACHE`` or the user's cache folder."""
-    named = os.environ.get("HASTEN_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(named) if named else Path(base) / "hasten"
 
 
 def features() -> torch.nn.Module:
