@@ -23,6 +23,8 @@ def optimize(
     data: str | None = None,
     calibration: str | None = None,
     calibration_samples: int | None = None,
+    recipe: Path | None = None,
+    train: str | None = None,
     preprocess: str | None = None,
     input: Repeated = None,  # noqa: A002
     metric: str | None = None,
@@ -38,6 +40,7 @@ def optimize(
     threads: int | None = None,
     time: str = "5m",
     seed: int = 0,
+    no_cache: Flag = False,
     force: Flag = False,
     json: Flag = False,
 ) -> int:
@@ -56,6 +59,10 @@ def optimize(
         Samples to find int8 ranges with; by default a part of --data is set aside for it.
     calibration_samples
         How many samples to calibrate with.
+    recipe
+        A TOML file of steps to apply in order, instead of those that race otherwise.
+    train
+        Samples for steps of the recipe that train.
     preprocess
         How pixels become the model's input: size=224x224,mean=0.5,std=0.5,layout=nchw,colour=rgb.
     input
@@ -86,6 +93,8 @@ def optimize(
         Stop in time, with the best so far: 90s, 5m, 1h.
     seed
         Decides splits and orders.
+    no_cache
+        Apply every step of the recipe anew, and keep nothing of it.
     force
         Replace the bundle that is there.
     json
@@ -93,7 +102,7 @@ def optimize(
     """
     manifest = optimize_model(
         model,
-        Data(data, calibration, calibration_samples, preprocess),
+        Data(data, calibration, calibration_samples, preprocess, train),
         out=out,
         inputs=inputs_of(input),
         metric=metric,
@@ -113,6 +122,8 @@ def optimize(
             delegates=tuple(delegate or ()),
             fail_on_fallback=fail_on_fallback,
         ),
+        recipe=recipe,
+        cache=not no_cache,
         force=force,
         progress=shown(),
     )

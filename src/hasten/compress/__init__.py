@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hasten.compress.distill import Distill
 from hasten.compress.dynamic_int8 import DynamicInt8
+from hasten.compress.effect import Effect, Need
 from hasten.compress.equalize import Equalize
 from hasten.compress.finetune import Finetune
 from hasten.compress.fold_input import FoldInput
@@ -29,9 +30,11 @@ __all__ = [
     "Context",
     "Distill",
     "DynamicInt8",
+    "Effect",
     "Equalize",
     "Finetune",
     "FoldInput",
+    "Need",
     "PruneChannels",
     "SmoothActivations",
     "Sparsify",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from hasten.compress.effect import Effect
 from hasten.compress.step import (
     Context,
     StepConfig,
@@ -29,6 +30,8 @@ class DynamicInt8(StepConfig, frozen=True, tag="dynamic_int8"):
 
     ``w7`` keeps the weights within 7 bits, for processors on which products of 8 bits saturate.
     """
+
+    effect: ClassVar[Effect] = Effect(makes="int8")
 
     weights: Weights = "w8"
 

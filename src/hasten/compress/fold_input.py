@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from hasten.compress.effect import Effect
 from hasten.compress.step import Context, StepConfig, applied
 from hasten.errors import RefusedError
 from hasten.graph import Model, Signature, TensorSpec
@@ -29,6 +30,8 @@ _PIXEL_TOLERANCE = 1e-3
 
 class FoldInput(StepConfig, frozen=True, tag="fold_input"):
     """Image inputs become uint8 NHWC pixels. No settings: what to fold, the samples declare."""
+
+    effect: ClassVar[Effect] = Effect(takes="any", once=True, interface=True)
 
 
 def apply(model: Model, config: FoldInput, context: Context) -> Model:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from hasten.compress.adaptive_rounding import round_adaptively
 from hasten.compress.bias_correction import correct_biases
 from hasten.compress.calibration import CALIBRATORS
+from hasten.compress.effect import Effect
 from hasten.compress.observation import folded_ranges, observe
 from hasten.compress.qdq_writer import Activations, write_qdq
 from hasten.compress.rounding import RoundedWeight
@@ -38,6 +39,8 @@ class StaticInt8(StepConfig, frozen=True, tag="static_int8"):
     ``hasten.compress.adaptive_rounding``. The blocks named in ``float_blocks`` stay in float, see
     ``hasten.graph.blocks``.
     """
+
+    effect: ClassVar[Effect] = Effect(makes="int8", needs=frozenset({"calibration"}))
 
     activations: Activations = "u8"
     weights: Weights = "w8"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import msgspec
 
 from hasten.compress.channel_mean import ChannelMean
+from hasten.compress.effect import Effect, Need
 from hasten.compress.histogram import Histogram
 from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError
@@ -38,6 +39,13 @@ class StepConfig(msgspec.Struct, frozen=True, tag_field="step"):
 
     #: Fields whose default is left out of records.
     unsaid_defaults: ClassVar[frozenset[str]] = frozenset()
+    #: What every step of this kind does, whatever its settings.
+    effect: ClassVar[Effect] = Effect()
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Samples that it cannot do without; a config whose settings decide this says so here."""
+        return self.effect.needs
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from hasten.compress.effect import Effect
 from hasten.compress.step import Context, StepConfig, applied
 from hasten.errors import RefusedError
 from hasten.graph import all_nodes
@@ -40,6 +41,8 @@ _FLOAT = 1
 
 class WeightInt8(StepConfig, frozen=True, tag="weight_int8"):
     """Weights S8, symmetric, one scale per output channel."""
+
+    effect: ClassVar[Effect] = Effect(makes="int8")
 
 
 def apply(model: Model, config: WeightInt8, context: Context) -> Model:

@@ -21,6 +21,10 @@ class Builder:
     context: Context
     _models: dict[tuple[StepConfig, ...], Model | RefusedError] = field(default_factory=dict)
 
+    def know(self, steps: tuple[StepConfig, ...], model: Model) -> None:
+        """Take note of the model after these steps, where it was made elsewhere."""
+        self._models[steps] = model
+
     def apply(self, steps: tuple[StepConfig, ...]) -> Model:
         """Return the model after these steps; raises RefusedError with the reason."""
         if steps not in self._models:

@@ -38,7 +38,8 @@ def _probe(runtime: str) -> Probe:
 class Field:
     """The candidates of a race, from the space and what suits this model.
 
-    ``probe`` says what a runtime is like on this machine.
+    ``probe`` says what a runtime is like on this machine. ``steps`` are those of a recipe: then no
+    others race, and none of them is held back.
     """
 
     model: Model
@@ -46,6 +47,7 @@ class Field:
     settings: Settings
     progress: Progress
     probe: Callable[[str], Probe] = _probe
+    steps: tuple[StepConfig, ...] | None = None
     _probes: dict[str, Probe] = field(default_factory=dict)
     _held_back: dict[Candidate, Contestant] = field(default_factory=dict)
     _stand_ins: dict[Candidate, Candidate] = field(default_factory=dict)
@@ -72,7 +74,9 @@ class Field:
     def make(self) -> list[Contestant]:
         """Build every candidate but the reference; the first of a plan has the most threads."""
         chains = self._chains()
-        ranked = rank_calibrators(self.builder, chains, physical_cores(), self.progress)
+        ranked = {}
+        if self.steps is None:
+            ranked = rank_calibrators(self.builder, chains, physical_cores(), self.progress)
         candidates = list(self._candidates(chains))
         made: list[Contestant] = []
         with self.progress.stage("building", len(candidates)) as advance:
@@ -84,6 +88,8 @@ class Field:
         return [*self._missing(), *_gathered(made)]
 
     def _chains(self) -> list[tuple[StepConfig, ...]]:
+        if self.steps is not None:
+            return [self.steps]
         if self.model.format != "onnx":
             return [()]
         return step_chains(
@@ -103,7 +109,11 @@ class Field:
             for name in space.probes
             for execution in space.executions(name)
             if (candidate := Candidate(chain, name, execution)) != self.reference
-            and (space.probes[name].int8_saturates or _weights(candidate) != "w7")
+            and (
+                self.steps is not None
+                or space.probes[name].int8_saturates
+                or _weights(candidate) != "w7"
+            )
         ]
 
     def _space(self) -> Space:
@@ -139,6 +149,8 @@ class Field:
 
     def _held_back_for(self, candidate: Candidate, ranked: dict[str, float]) -> Contestant | None:
         """Return the candidate as not raced where another one races in its place."""
+        if self.steps is not None:
+            return None
         best = next(iter(ranked), None)
         step, probe = _static_int8(candidate), self._probed(candidate.runtime)
         steps, reason = candidate.steps, ""

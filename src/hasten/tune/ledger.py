@@ -1,8 +1,9 @@
-"""The ledger: each part's own share of the gain, by removing it and measuring again."""
+"""The ledger: each part's own share of the gain, measured with and without it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,12 +15,20 @@ from hasten.progress import Progress
 from hasten.runtimes import Execution
 from hasten.tune.build import Builder
 from hasten.tune.candidate import Candidate, Contestant
-from hasten.tune.heat import Heats
+from hasten.tune.heat import Heats, Result
 from hasten.tune.judge import Judge
 
-__all__ = ["parts_of", "write_ledger"]
+__all__ = ["Part", "parts_in_turn", "parts_of", "write_ledger"]
 
 _ROUNDS = 8
+
+
+class Part(NamedTuple):
+    """A part of a plan: its share is what ``whole`` gains over ``lacking``."""
+
+    name: str
+    whole: Candidate
+    lacking: Candidate
 
 
 def parts_of(chosen: Candidate, reference: Candidate) -> list[tuple[str, Candidate]]:
@@ -68,6 +77,23 @@ def parts_of(chosen: Candidate, reference: Candidate) -> list[tuple[str, Candida
     return parts
 
 
+def parts_in_turn(chosen: Candidate, reference: Candidate) -> list[Part]:
+    """Name each part of a recipe's plan: a step with those before it, against those before it.
+
+    Steps of a recipe build on one another, so none can be taken out from under the later ones, and
+    what comes after it may be hours of training. The other parts are as in ``parts_of``.
+    """
+    steps = chosen.steps
+    prefixes = [
+        msgspec.structs.replace(chosen, steps=steps[:count]) for count in range(len(steps) + 1)
+    ]
+    found = [
+        Part(str(applied(step)), prefixes[at + 1], prefixes[at]) for at, step in enumerate(steps)
+    ]
+    others = parts_of(chosen, reference)[len(steps) :]
+    return [*found, *(Part(name, chosen, lacking) for name, lacking in others)]
+
+
 def write_ledger(
     winner: Contestant,
     known: Sequence[Contestant],
@@ -77,48 +103,65 @@ def write_ledger(
     judge: Judge,
     deadline: Deadline,
     progress: Progress,
+    in_turn: bool = False,
 ) -> tuple[list[LedgerEntry], list[str]]:
-    """Measure the winner against itself without each part, in paired rounds.
+    """Measure each part with and without it, in paired rounds.
 
+    A part is left out of the winner, or with ``in_turn`` measured as ``parts_in_turn`` says.
     Returns the entries, and notes on runtimes that part ways on the same file. An entry that could
     not be measured is there with the reason.
     """
-    parts = parts_of(winner.candidate, heats.reference.candidate)
-    by_candidate = {contestant.candidate: contestant for contestant in known}
-    lacking = []
-    for name, candidate in parts:
-        made = builder.contestant(candidate)
-        if candidate in by_candidate:
-            made.score = by_candidate[candidate].score
-            made.predictions = by_candidate[candidate].predictions
-        lacking.append((name, made))
-    runners = [made for _, made in lacking if made.racing]
-    if not runners or deadline.passed:
-        return [
-            _entry(name, winner, made, None, made.reason or "not measured: the time was up")
-            for name, made in lacking
-        ], []
-    with progress.stage("ledger", _ROUNDS) as advance:
-        again = Contestant(winner.candidate, winner.model, winner.lowered)
-        result = heats.heat([again, *runners], _ROUNDS, deadline=deadline, advance=advance)
+    chosen, reference = winner.candidate, heats.reference.candidate
+    parts = [Part(name, chosen, lacking) for name, lacking in parts_of(chosen, reference)]
+    if in_turn:
+        parts = parts_in_turn(chosen, reference)
+    made = _made(parts, winner, known, builder)
+    measured: set[Candidate] = set()
+    result: Result | None = None
+    runners = [one for one in made.values() if one.racing]
+    if any(one.candidate != chosen for one in runners) and not deadline.passed:
+        with progress.stage("ledger", _ROUNDS) as advance:
+            result = heats.heat(runners, _ROUNDS, deadline=deadline, advance=advance)
+        measured = {one.candidate for one in result.measured}
+        for one in result.measured:
+            if one.score is None and not deadline.passed:
+                judge.judge(one)
     entries = []
-    for name, made in lacking:
-        shares = None
-        if made in result.measured and again in result.measured:
-            shares = result.speedup(again, over=made)
-            if made.score is None and not deadline.passed:
-                judge.judge(made)
-        entries.append(_entry(name, winner, made, shares, made.reason))
-    return entries, judge.partings(winner, [made for _, made in lacking])
+    for part in parts:
+        whole, lacking = made[part.whole], made[part.lacking]
+        share = None
+        note = lacking.reason or whole.reason
+        if result is not None and {part.whole, part.lacking} <= measured:
+            share = result.speedup(whole, over=lacking)
+        elif result is None and not note:
+            note = "not measured: the time was up"
+        entries.append(_entry(part.name, whole, lacking, share, note))
+    return entries, judge.partings(winner, [made[part.lacking] for part in parts])
+
+
+def _made(
+    parts: Sequence[Part], winner: Contestant, known: Sequence[Contestant], builder: Builder
+) -> dict[Candidate, Contestant]:
+    """Make every candidate of the parts anew, for rounds of their own, with what is known of it."""
+    known_by = {contestant.candidate: contestant for contestant in (*known, winner)}
+    made: dict[Candidate, Contestant] = {}
+    for candidate in (winner.candidate, *(one for _, *pair in parts for one in pair)):
+        if candidate in made:
+            continue
+        made[candidate] = builder.contestant(candidate)
+        if candidate in known_by:
+            made[candidate].score = known_by[candidate].score
+            made[candidate].predictions = known_by[candidate].predictions
+    return made
 
 
 def _entry(
-    name: str, winner: Contestant, lacking: Contestant, share: Interval | None, note: str
+    name: str, whole: Contestant, lacking: Contestant, share: Interval | None, note: str
 ) -> LedgerEntry:
     change = None
-    if winner.score is not None and lacking.score is not None:
-        change = winner.score.value - lacking.score.value
-    size = (winner.size_bytes or 0) - (lacking.size_bytes or winner.size_bytes or 0)
+    if whole.score is not None and lacking.score is not None:
+        change = whole.score.value - lacking.score.value
+    size = (whole.size_bytes or 0) - (lacking.size_bytes or whole.size_bytes or 0)
     return LedgerEntry(
         step=name, speedup=share, metric_change=change, size_change_bytes=size, note=note
     )

@@ -16,6 +16,7 @@ from hasten.measure.environment import Weather
 from hasten.progress import Progress, Quiet
 from hasten.tune.budget import Budget
 from hasten.tune.build import Builder
+from hasten.tune.chain import Chain
 from hasten.tune.field import Field
 from hasten.tune.heat import Heats
 from hasten.tune.judge import Judge
@@ -44,12 +45,14 @@ def optimize(
     progress: Progress | None = None,
     notes: Sequence[str] = (),
     deadline: Deadline | None = None,
+    chain: Chain | None = None,
 ) -> Plan:
     """Race all candidates and return the plan that won, with its evidence.
 
     ``calibration`` is None where there are no real samples: steps that need them are refused.
     ``scratch`` is an empty folder that must outlive the plan. ``deadline`` is given where time
-    has been running already; else it is ``settings.time_s`` from now. Raises
+    has been running already; else it is ``settings.time_s`` from now. ``chain`` is what a recipe
+    made of the model: then its graph races alone against the reference, in every runtime. Raises
     RuntimeFailureError when the reference itself cannot be measured.
     """
     progress = progress or Quiet()
@@ -58,7 +61,11 @@ def optimize(
     context = Context(scratch, calibration, preprocessing, progress)
     context.stopwatch = RuntimeStopwatch(scratch / "stopwatch", seed=settings.seed)
     builder = Builder(model, context)
-    field = Field(model, builder, settings, progress)
+    steps = None if chain is None else chain.steps
+    if chain is not None:
+        for count, made in enumerate(chain.models):
+            builder.know(chain.steps[:count], made)
+    field = Field(model, builder, settings, progress, steps=steps)
     staged = scratch / "validation"
     validation.save(staged)
     reference = builder.contestant(field.reference)
@@ -81,7 +88,7 @@ def optimize(
         racing_until,
         progress,
         settings.pace,
-        list(notes),
+        [*notes, *(() if chain is None else chain.notes)],
         needed_until=deadline,
         mixing=Mixing(builder, judge, settings.seed, progress),
     )
@@ -101,6 +108,7 @@ def optimize(
                 judge=judge,
                 deadline=deadline,
                 progress=progress,
+                in_turn=chain is not None,
             )
             outcome.notes += partings
         except (KeyboardInterrupt, RuntimeFailureError) as stopped:

@@ -1,0 +1,65 @@
+"""A recipe's steps applied in their order, and the model after each of them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+
+from hasten.compress import Context, StepConfig, applied, apply_step
+from hasten.errors import RefusedError
+from hasten.graph import Model
+from hasten.tune.recipe import Recipe
+from hasten.tune.step_cache import StepCache, step_key
+
+__all__ = ["Chain", "apply_recipe"]
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Steps and ``models``, one more than steps: the first is as it was before all of them."""
+
+    steps: tuple[StepConfig, ...]
+    models: tuple[Model, ...]
+    notes: tuple[str, ...] = ()
+
+
+def apply_recipe(
+    model: Model, recipe: Recipe, context: Context, cache: StepCache | None = None
+) -> Chain:
+    """Apply the steps in order; with a cache, only those whose results it does not hold.
+
+    Where a step learns from a teacher and none is given, that is the model before all steps.
+    Interrupted, it goes on after the last step that was done, and a step that trains from its last
+    checkpoint. Raises RefusedError with the step's place in the recipe.
+    """
+    models: list[Model] = [model]
+    notes = [f"only the graph of {recipe.name or recipe.source} raced, beside the reference"]
+    if context.teacher is None:
+        context = replace(context, teacher=model)
+    for at, step in enumerate(recipe.steps):
+        try:
+            made, said = _apply(models[-1], step, context, cache)
+        except RefusedError as refused:
+            place = f"{recipe.source}: steps[{at}] ({applied(step).step})"
+            raise RefusedError(f"{place}: {refused}") from None
+        models.append(made)
+        notes += said
+        if step.effect.interface and isinstance(context.teacher, Model):
+            context = replace(context, teacher=apply_step(context.teacher, step, context))
+    return Chain(recipe.steps, tuple(models), tuple(dict.fromkeys(notes)))
+
+
+def _apply(
+    model: Model, step: StepConfig, context: Context, cache: StepCache | None
+) -> tuple[Model, list[str]]:
+    if cache is None or step.effect.interface:
+        return apply_step(model, step, context), []
+    key = step_key(model, step, context)
+    found = cache.find(key, model)
+    if found.model is not None:
+        return found.model, []
+    checkpoints = cache.checkpoints(key)
+    made = apply_step(model, step, replace(context, checkpoints=checkpoints))
+    notes = [note for note in (found.note, cache.keep(key, made)) if note]
+    shutil.rmtree(checkpoints, ignore_errors=True)  # the result is there, or cannot be kept
+    return made, notes

@@ -1,0 +1,185 @@
+"""A recipe: steps in an order, from a TOML file, refused as a whole before any of them runs."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import msgspec.inspect
+
+from hasten.compress import STEPS, Need, StepConfig, applied
+from hasten.errors import DataError, InputError, OptionError
+
+__all__ = ["Recipe", "read_recipe", "require_needs", "require_order"]
+
+_TAGS: dict[str, type[StepConfig]] = {applied(config()).step: config for config in STEPS}
+_KEYS = ("name", "steps")
+#: msgspec's "Expected `float`, got `str` - at `$.ratio`".
+_INVALID = re.compile(r"Expected (?P<expected>.+?), got (?P<got>.+?)(?: - at `\$\.?(?P<at>.*)`)?$")
+_FLAGS: dict[Need, str] = {"calibration": "--data", "training": "--train"}
+
+
+class Recipe(msgspec.Struct, frozen=True):
+    """Steps in the order in which they are applied; ``source`` names it in messages."""
+
+    steps: tuple[StepConfig, ...]
+    name: str = ""
+    source: str = "recipe"
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe; raises OptionError that names the file and the place in it.
+
+    Steps are counted from 0, as in ``steps[2].ratio``.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        got = error.strerror or type(error).__name__
+        raise OptionError(expected="a recipe file", got=got, where=str(path)) from None
+    except UnicodeDecodeError:
+        raise OptionError(expected="UTF-8 text", got="other bytes", where=str(path)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise OptionError(expected="TOML", got=str(error), where=str(path)) from None
+    return _recipe(document, str(path))
+
+
+def require_needs(recipe: Recipe, given: Collection[Need]) -> None:
+    """Raise DataError for the first step that needs samples, or labels, which are not given."""
+    for at, step in enumerate(recipe.steps):
+        for need in ("calibration", "training", "labels"):
+            if need not in step.needs or need in given:
+                continue
+            flag = _FLAGS.get(need)
+            raise DataError(
+                expected="labels to train with" if need == "labels" else f"{need} samples",
+                got="none",
+                where=f"{recipe.source}: steps[{at}] ({_tag(step)})",
+                hint=f"give {flag}" if flag else "",
+            )
+
+
+def require_order(steps: Sequence[StepConfig], source: str) -> None:
+    """Raise OptionError where a step cannot follow those before it.
+
+    After a step that makes int8, only those are left that take any graph.
+    """
+    int8: StepConfig | None = None
+    seen: dict[type[StepConfig], int] = {}
+    for at, step in enumerate(steps):
+        effect = step.effect
+        if effect.takes == "float" and int8 is not None:
+            twice = effect.makes == "int8"
+            raise OptionError(
+                expected="one step that quantizes" if twice else f"{_tag(step)} on a float graph",
+                got=f"{_tag(step)} after {_tag(int8)}, which makes it int8",
+                where=f"{source}: steps[{at}]",
+                hint="keep one of them" if twice else f"put it before {_tag(int8)}",
+            )
+        if effect.once and type(step) in seen:
+            raise OptionError(
+                expected=f"{_tag(step)} once",
+                got=f"it again, after steps[{seen[type(step)]}]",
+                where=f"{source}: steps[{at}]",
+            )
+        seen[type(step)] = at
+        int8 = step if effect.makes == "int8" else int8
+
+
+def _recipe(document: Mapping[str, Any], source: str) -> Recipe:
+    for key in document:
+        if key not in _KEYS:
+            raise _unknown(key, _KEYS, "a key of a recipe", f"{source}: {key}")
+    name = document.get("name", "")
+    if not isinstance(name, str):
+        raise OptionError(expected="a text", got=_kind(name), where=f"{source}: name")
+    tables = document.get("steps", [])
+    if not isinstance(tables, list) or not tables:
+        got = "none" if tables == [] else _kind(tables)
+        hint = 'begin each with [[steps]] and step = "..."'
+        raise OptionError(expected="steps", got=got, where=f"{source}: steps", hint=hint)
+    steps = tuple(_step(table, f"{source}: steps[{at}]") for at, table in enumerate(tables))
+    require_order(steps, source)
+    return Recipe(steps, name, source)
+
+
+def _step(table: Any, where: str) -> StepConfig:
+    if not isinstance(table, dict):
+        raise OptionError(expected="a table [[steps]]", got=_kind(table), where=where)
+    if "step" not in table:
+        raise OptionError(
+            expected="the step's name", got="none", where=f"{where}.step", hint=_listed(_TAGS)
+        )
+    tag = table["step"]
+    if not isinstance(tag, str) or tag not in _TAGS:
+        raise _unknown(tag, _TAGS, "a step", f"{where}.step")
+    config = _TAGS[tag]
+    fields = [field.name for field in msgspec.structs.fields(config)]
+    for name in table:
+        if name not in ("step", *fields):
+            raise _unknown(name, fields, f"a setting of {tag}", f"{where}.{name}")
+    try:
+        return msgspec.convert(table, config)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error), table, config, where) from None
+    except InputError as error:
+        raise _moved(error, fields, where) from None
+
+
+def _invalid(
+    message: str, table: Mapping[str, Any], config: type[StepConfig], where: str
+) -> OptionError:
+    """Turn msgspec's complaint into ours, with the place in the file."""
+    found = _INVALID.match(message)
+    if found is not None:
+        place = f"{where}.{found['at']}" if found["at"] else where
+        expected, got = (found[part].replace("`", "") for part in ("expected", "got"))
+        return OptionError(expected=expected, got=got, where=place)
+    # "Invalid enum value 'x' - at `$.calibrator`": the choices are in the config.
+    name = re.split(r"\W", message.rpartition("$.")[2])[0]
+    choices = ", ".join(_choices(config, name)) or "another value"
+    return OptionError(expected=choices, got=repr(table.get(name)), where=f"{where}.{name}")
+
+
+def _choices(config: type[StepConfig], name: str) -> list[str]:
+    """Return what a setting may be, where its values are listed."""
+    info = msgspec.inspect.type_info(config)
+    fields = info.fields if isinstance(info, msgspec.inspect.StructType) else ()
+    kinds = [field.type for field in fields if field.name == name]
+    return [
+        str(value)
+        for kind in kinds
+        if isinstance(kind, msgspec.inspect.LiteralType)
+        for value in kind.values
+    ]
+
+
+def _moved(error: InputError, fields: Sequence[str], where: str) -> OptionError:
+    """Return what a config said of its own values, with the place in the file."""
+    name = error.where.rpartition(" ")[2]
+    place = f"{where}.{name}" if name in fields else where
+    return OptionError(expected=error.expected, got=error.got, where=place, hint=error.hint)
+
+
+def _unknown(got: Any, known: Collection[str], what: str, where: str) -> OptionError:
+    near = get_close_matches(str(got), known, 1)
+    hint = f"did you mean {near[0]}?" if near else _listed(known)
+    return OptionError(expected=what, got=repr(got), where=where, hint=hint)
+
+
+def _listed(known: Collection[str]) -> str:
+    return f"known: {', '.join(sorted(known))}" if known else "it has none"
+
+
+def _tag(step: StepConfig) -> str:
+    return applied(step).step
+
+
+def _kind(value: Any) -> str:
+    kind = type(value).__name__
+    return {"dict": "a table", "list": "a list", "str": "a text"}.get(kind, kind)
