@@ -9,7 +9,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hasten.api import Data, convert, load, optimize
+    from hasten.api import (
+        Data,
+        Way,
+        convert,
+        distill,
+        finetune,
+        load,
+        optimize,
+        prune,
+        quantize,
+    )
     from hasten.bundle import Bundle, Manifest
     from hasten.compress.train_quantized import qat
     from hasten.data import Preprocessing, Samples
@@ -21,10 +31,15 @@ if TYPE_CHECKING:
 __all__ = [
     "optimize",
     "convert",
+    "quantize",
+    "prune",
+    "distill",
+    "finetune",
     "load",
     "qat",
     "Bundle",
     "Data",
+    "Way",
     "Samples",
     "Preprocessing",
     "Budget",
@@ -40,10 +55,15 @@ __all__ = [
 _HOMES = {
     "optimize": "hasten.api",
     "convert": "hasten.api",
+    "quantize": "hasten.api",
+    "prune": "hasten.api",
+    "distill": "hasten.api",
+    "finetune": "hasten.api",
     "load": "hasten.api",
     "qat": "hasten.compress.train_quantized",
     "Bundle": "hasten.bundle",
     "Data": "hasten.api",
+    "Way": "hasten.api",
     "Samples": "hasten.data",
     "Preprocessing": "hasten.data",
     "Budget": "hasten.tune.budget",

@@ -16,6 +16,10 @@ __all__ = ["main"]
 #: Each verb, where it is, and its line in the help. To add one, write its file and a line here.
 VERBS = {
     "optimize": "Turn a model and its data into the fastest version that keeps its accuracy.",
+    "quantize": "Write a model in int8, with figures of before and after.",
+    "prune": "Write a model with fewer channels, or with zeros in its weights.",
+    "distill": "Train a small model on the answers of a large one.",
+    "finetune": "Train a model further, in float or for int8.",
     "convert": "Write a model in another format, once its numbers were compared.",
     "bench": "Time one model, bundle or runtime.",
     "compare": "Time two in pairs, and say which is faster.",

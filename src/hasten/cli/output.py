@@ -10,8 +10,9 @@ import msgspec
 
 if TYPE_CHECKING:
     from hasten.bundle import Manifest
+    from hasten.tune.compression import Compression
 
-__all__ = ["print_json", "print_manifest"]
+__all__ = ["print_compression", "print_json", "print_manifest"]
 
 
 def print_json(document: Any) -> None:
@@ -33,3 +34,16 @@ def print_manifest(manifest: Manifest, path: Path, *, as_json: bool) -> int:
         print_result(manifest, console)
         console.print(f"\nbundle  {path}\nreport  {path / 'report.html'}", highlight=False)
     return 1 if manifest.evidence.unmet else 0
+
+
+def print_compression(found: Compression, *, as_json: bool) -> int:
+    """Print what a single step did; returns the exit status, 1 where a goal is unmet."""
+    if as_json:
+        print_json(found)
+    else:
+        from rich.console import Console
+
+        from hasten.report import compression_summary
+
+        Console().print(compression_summary(found))
+    return 1 if found.unmet else 0

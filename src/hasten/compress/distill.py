@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from hasten.compress.effect import Effect, Need
 from hasten.compress.step import Context, StepConfig, applied
 from hasten.compress.training import learn, teacher_of, training_samples
 from hasten.data import Samples
@@ -33,6 +34,8 @@ class Distill(Schedule, StepConfig, frozen=True, tag="distill"):
     ``hint_weight``; for these the teacher has to be a graph.
     """
 
+    effect: ClassVar[Effect] = Effect(needs=frozenset({"training"}))
+
     alpha: float = 0.0
     temperature: float = 4.0
     method: Literal["kl", "dkd", "match"] = "kl"
@@ -50,6 +53,11 @@ class Distill(Schedule, StepConfig, frozen=True, tag="distill"):
         if not self.temperature > 0:
             got = str(self.temperature)
             raise OptionError(expected="a positive number", got=got, where="temperature")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Samples, and labels unless the teacher's answers are all that counts."""
+        return self.effect.needs | ({"labels"} if self.alpha else set())
 
 
 def apply(model: Model, config: Distill, context: Context) -> Model:

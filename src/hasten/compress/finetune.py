@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from hasten.compress.effect import Effect, Need
 from hasten.compress.step import Context, StepConfig, applied
 from hasten.compress.training import learn, teacher_of, training_samples
 from hasten.errors import OptionError
@@ -25,6 +26,8 @@ class Finetune(Schedule, StepConfig, frozen=True, tag="finetune"):
     labels alone, with less a teacher is needed. ``smoothing`` is spread over all classes.
     """
 
+    effect: ClassVar[Effect] = Effect(needs=frozenset({"training"}))
+
     alpha: float = 1.0
     temperature: float = 4.0
     smoothing: float = 0.0
@@ -33,6 +36,11 @@ class Finetune(Schedule, StepConfig, frozen=True, tag="finetune"):
         super().__post_init__()
         if not 0 <= self.alpha <= 1:
             raise OptionError(expected="a share from 0 to 1", got=str(self.alpha), where="alpha")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Samples, and labels unless the teacher's answers are all that counts."""
+        return self.effect.needs | ({"labels"} if self.alpha else set())
 
 
 def apply(model: Model, config: Finetune, context: Context) -> Model:

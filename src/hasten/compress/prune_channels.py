@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from hasten.compress.channel_groups import ChannelMap, channel_map
 from hasten.compress.channel_removal import pruned
 from hasten.compress.importance import Importance, Importances, importances
 from hasten.compress.latency_goal import LatencyGoal
+from hasten.compress.effect import Effect
 from hasten.compress.step import Context, StepConfig, applied
 from hasten.errors import OptionError, RefusedError
 from hasten.graph.operators import operator_label
@@ -38,6 +39,8 @@ class PruneChannels(StepConfig, frozen=True, tag="prune_channels"):
     that the context's stopwatch runs, and ``size_ratio`` that of the constants' bytes; these two
     choose for each group how many channels go.
     """
+
+    effect: ClassVar[Effect] = Effect(timed=True)
 
     ratio: float | None = None
     latency_ratio: float | None = None

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from hasten.compress.bias_correction import correct_biases
 from hasten.compress.calibration import CALIBRATORS, Range
+from hasten.compress.effect import Effect, Need
 from hasten.compress.fold_batch_norm import without_batch_norms
 from hasten.compress.observation import folded_ranges, observe
 from hasten.compress.qdq_writer import write_qdq
@@ -52,6 +53,8 @@ class TrainQuantized(Schedule, StepConfig, frozen=True, tag="train_quantized"):
     another is given, so at 0 no labels are needed.
     """
 
+    effect: ClassVar[Effect] = Effect(makes="int8", needs=frozenset({"training"}))
+
     learning_rate: float = 1e-4
     activations: Literal["u8", "s8"] = "u8"
     weights: Weights = "w8"
@@ -64,6 +67,11 @@ class TrainQuantized(Schedule, StepConfig, frozen=True, tag="train_quantized"):
         super().__post_init__()
         if not 0 <= self.alpha <= 1:
             raise OptionError(expected="a share from 0 to 1", got=str(self.alpha), where="alpha")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Samples, and labels unless the teacher's answers are all that counts."""
+        return self.effect.needs | ({"labels"} if self.alpha else set())
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Reports: results as a table and as a page; this room computes nothing."""
 
+from hasten.report.compression import compression_summary
 from hasten.report.conversion import conversion_summary, operators_table
 from hasten.report.frontier import frontier_table
 from hasten.report.html import render_html
@@ -14,6 +15,7 @@ __all__ = [
     "candidates_table",
     "comparison_page",
     "comparison_summary",
+    "compression_summary",
     "conversion_summary",
     "frontier_table",
     "ledger_table",

@@ -33,7 +33,7 @@ def apply_recipe(
     checkpoint. Raises RefusedError with the step's place in the recipe.
     """
     models: list[Model] = [model]
-    notes = [f"only the graph of {recipe.name or recipe.source} raced, beside the reference"]
+    notes: list[str] = []
     if context.teacher is None:
         context = replace(context, teacher=model)
     for at, step in enumerate(recipe.steps):
@@ -55,11 +55,14 @@ def _apply(
     if cache is None or step.effect.interface:
         return apply_step(model, step, context), []
     key = step_key(model, step, context)
-    found = cache.find(key, model)
+    found = cache.find(key, model, context.unfolded.get(model.digest))
     if found.model is not None:
+        if found.unfolded is not None:
+            context.unfolded[found.model.digest] = found.unfolded
         return found.model, []
     checkpoints = cache.checkpoints(key)
     made = apply_step(model, step, replace(context, checkpoints=checkpoints))
-    notes = [note for note in (found.note, cache.keep(key, made)) if note]
-    shutil.rmtree(checkpoints, ignore_errors=True)  # the result is there, or cannot be kept
-    return made, notes
+    problem = cache.keep(key, made, context.unfolded.get(made.digest))
+    if not problem:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    return made, [note for note in (found.note, problem) if note]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +16,7 @@ import hasten
 from hasten.compress import Context, StepConfig
 from hasten.errors import OutputError, one_line
 from hasten.graph import AppliedStep, Model, Signature, write_whole
+from hasten.tune.stopwatch import RuntimeStopwatch
 
 __all__ = ["Lookup", "StepCache", "step_key"]
 
@@ -29,19 +30,25 @@ _ROOMS = ("compress", "data", "graph", "runtimes", "train")
 
 
 class Lookup(NamedTuple):
-    """What was found under a key: a model, or none, and what there is to say of it."""
+    """What was found under a key: nothing, or a model, with its ``unfolded`` twin if it has one."""
 
     model: Model | None = None
+    unfolded: Model | None = None
     note: str = ""
 
 
+class _Part(msgspec.Struct, frozen=True):
+    size_bytes: int
+    signature: Signature
+    step: AppliedStep
+
+
 class _Head(msgspec.Struct, frozen=True):
-    """The first line of an entry; the model's bytes follow it."""
+    """The first line of an entry; the bytes of its one or two models follow it."""
 
     format: int
     sha256: str
-    signature: Signature
-    step: AppliedStep
+    parts: tuple[_Part, ...]
 
 
 class StepCache:
@@ -54,8 +61,11 @@ class StepCache:
         self._folder = folder
         self._capacity_bytes = capacity_bytes
 
-    def find(self, key: str, before: Model) -> Lookup:
-        """Return what the step of this key made of ``before``; a damaged entry is removed."""
+    def find(self, key: str, before: Model, unfolded: Model | None = None) -> Lookup:
+        """Return what the step of this key made of ``before``, and of its unfolded twin.
+
+        A damaged entry is removed, which the note says.
+        """
         path = self._path(key)
         try:
             content = path.read_bytes()
@@ -63,20 +73,25 @@ class StepCache:
             return Lookup()
         except OSError as error:
             return Lookup(note=f"the step cache cannot be read: {one_line(error)}")
-        found = _decoded(content, before)
-        if found is None:
+        found = _decoded(content, [before, unfolded or before])
+        if not found:
             path.unlink(missing_ok=True)
-            return Lookup(note=f"an entry of the step cache was damaged and made anew: {path.name}")
+            return Lookup(note=f"a damaged entry of the step cache was made anew: {path.name}")
         os.utime(path)  # the time of its last use, which says what goes first
-        return Lookup(found)
+        return Lookup(found[0], found[1] if len(found) > 1 else None)
 
-    def keep(self, key: str, made: Model) -> str:
+    def keep(self, key: str, made: Model, unfolded: Model | None = None) -> str:
         """Write what a step made; returns why it could not be kept, or nothing."""
-        digest = hashlib.sha256(made.payload).hexdigest()
-        head = msgspec.json.encode(_Head(_FORMAT, digest, made.signature, made.steps[-1]))
+        models = [made] if unfolded is None else [made, unfolded]
+        content = b"".join(model.payload for model in models)
+        head = _Head(
+            _FORMAT,
+            hashlib.sha256(content).hexdigest(),
+            tuple(_Part(len(one.payload), one.signature, one.steps[-1]) for one in models),
+        )
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self._path(key), head + b"\n" + made.payload)
+            write_whole(self._path(key), msgspec.json.encode(head) + b"\n" + content)
             self._make_room()
         except (OutputError, OSError) as error:
             return f"the step cache cannot be written: {one_line(error)}"
@@ -113,6 +128,7 @@ def step_key(before: Model, config: StepConfig, context: Context) -> str:
         [None if one is None else one.digest for one in samples],
         {name: msgspec.to_builtins(one) for name, one in context.preprocessing.items()},
         _teacher(context.teacher),
+        _stopwatch(context) if config.effect.timed else None,
         _versions(),
     ]
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
@@ -120,6 +136,11 @@ def step_key(before: Model, config: StepConfig, context: Context) -> str:
 
 def _teacher(teacher: Any) -> str:
     return teacher.digest if isinstance(teacher, Model) else str(teacher)
+
+
+def _stopwatch(context: Context) -> str:
+    watch = context.stopwatch
+    return f"{watch.runtime} {watch.execution}" if isinstance(watch, RuntimeStopwatch) else ""
 
 
 @cache
@@ -145,16 +166,20 @@ def _sources(package: Path) -> Iterator[Path]:
         yield from sorted((package / room).rglob("*.py"))
 
 
-def _decoded(content: bytes, before: Model) -> Model | None:
-    """Return the model of an entry; None where its bytes are not what was written."""
+def _decoded(content: bytes, before: Sequence[Model]) -> list[Model]:
+    """Return the models of an entry; none where its bytes are not what was written."""
+    import onnx
+
     line, _, payload = content.partition(b"\n")
     try:
         head = msgspec.json.decode(line, type=_Head)
     except msgspec.DecodeError:
-        return None
+        return []
     if head.format != _FORMAT or hashlib.sha256(payload).hexdigest() != head.sha256:
-        return None
-    import onnx
-
-    proto = onnx.ModelProto.FromString(payload)
-    return before.evolve(proto, head.signature, head.step)
+        return []
+    found, at = [], 0
+    for part, source in zip(head.parts, before, strict=False):
+        proto = onnx.ModelProto.FromString(payload[at : at + part.size_bytes])
+        found.append(source.evolve(proto, part.signature, part.step))
+        at += part.size_bytes
+    return found

@@ -1,0 +1,276 @@
+"""``hasten.quantize``, ``prune``, ``distill`` and ``finetune``: one step alone, into a file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from hasten.api.sources import (
+    Data,
+    cleaned,
+    load,
+    read_divided,
+    read_training,
+    require_samples,
+)
+from hasten.cache_folder import cache_folder
+from hasten.compress import (
+    Context,
+    Distill,
+    Finetune,
+    PruneChannels,
+    Sparsify,
+    StaticInt8,
+    StepConfig,
+    TrainQuantized,
+)
+from hasten.conversion import Kind, Target
+from hasten.conversion import convert as convert_model
+from hasten.data import Metric, Samples, Source, resolve_metric
+from hasten.errors import OptionError
+from hasten.graph import InputSpec, Model, require_free_file
+from hasten.progress import Progress, Quiet
+from hasten.tune.chain import apply_recipe
+from hasten.tune.compression import Compression, Measuring, measure_pair
+from hasten.tune.recipe import Recipe, require_order
+from hasten.tune.step_cache import StepCache
+from hasten.tune.stopwatch import RuntimeStopwatch
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+    ModelSource = str | Path | Model | onnx.ModelProto | torch.nn.Module
+
+__all__ = ["Way", "distill", "finetune", "prune", "quantize"]
+
+#: Samples on which the written file is compared with the graph: one alone and two batches of three.
+_COMPARED_SAMPLES = 7
+_RUNTIMES: dict[str, str] = {"onnx": "onnxruntime", "tflite": "litert"}
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a single step is run and measured: the options that its verbs have in common.
+
+    ``rounds`` is how many rounds the models before and after are timed in, 0 for none. ``cache``
+    keeps the result of the step, and goes on where a training was interrupted. ``example`` and
+    ``inputs`` are for models of PyTorch, see ``load``.
+    """
+
+    metric: str | None = None
+    rounds: int = 12
+    seed: int = 0
+    cache: bool = True
+    force: bool = False
+    example: Any = None
+    inputs: Sequence[InputSpec] = ()
+    progress: Progress | None = None
+
+
+def quantize(
+    source: ModelSource,
+    data: Data | Source | None,
+    *,
+    out: str | Path,
+    steps: Sequence[StepConfig] = (StaticInt8(),),
+    way: Way | None = None,
+) -> Compression:
+    """Write a model in int8: by default static int8 with ranges from a part of the data.
+
+    ``steps`` are what is done, such as ``(Equalize(), StaticInt8(weights="w7"))``. Raises an
+    InputError for what cannot be used, RefusedError where a step cannot take the model.
+    """
+    return _alone(Recipe(tuple(steps), source="quantize"), source, _data(data), out, way)
+
+
+def prune(
+    source: ModelSource,
+    data: Data | Source | None = None,
+    *,
+    out: str | Path,
+    step: PruneChannels | Sparsify | None = None,
+    way: Way | None = None,
+) -> Compression:
+    """Write a model with fewer channels, by default half of each layer's, or with zeros in it.
+
+    A pruned model has lost accuracy until it is trained again. Raises as ``quantize`` does.
+    """
+    recipe = Recipe((step or PruneChannels(),), source="prune")
+    return _alone(recipe, source, _data(data), out, way)
+
+
+def distill(
+    teacher: ModelSource,
+    student: ModelSource | PruneChannels,
+    data: Data,
+    *,
+    out: str | Path,
+    step: Distill | None = None,
+    way: Way | None = None,
+) -> Compression:
+    """Train a student on a teacher's answers to ``data.training``, and write it.
+
+    The teacher may be the URL of a served model; the student may be how the teacher is pruned.
+    The figures are those of the teacher and the student, or of the student before and after where
+    the teacher is behind a URL. Raises as ``quantize`` does, and ModelError for a teacher whose
+    inputs or outputs are not the student's.
+    """
+    learning = step or Distill()
+    if isinstance(student, PruneChannels):
+        if _is_url(teacher):
+            raise OptionError(
+                expected="a student beside a teacher behind a URL",
+                got="none",
+                where="distill",
+                hint="give --student",
+            )
+        recipe = Recipe((student, learning), source="distill")
+        return _alone(recipe, teacher, data, out, way)
+    recipe = Recipe((learning,), source="distill")
+    return _alone(recipe, student, data, out, way, teacher=teacher)
+
+
+def finetune(
+    source: ModelSource,
+    data: Data,
+    *,
+    out: str | Path,
+    step: Finetune | TrainQuantized | None = None,
+    teacher: ModelSource | None = None,
+    way: Way | None = None,
+) -> Compression:
+    """Train a model further on ``data.training``, in float or for int8, and write it.
+
+    Raises as ``distill`` does.
+    """
+    recipe = Recipe((step or Finetune(),), source="finetune")
+    return _alone(recipe, source, data, out, way, teacher=teacher)
+
+
+def _data(data: Data | Source | None) -> Data:
+    return data if isinstance(data, Data) else Data(data)
+
+
+def _alone(
+    recipe: Recipe,
+    source: ModelSource,
+    data: Data,
+    out: str | Path,
+    way: Way | None,
+    *,
+    teacher: ModelSource | None = None,
+) -> Compression:
+    """Apply the steps, measure what they made against what was there, and write it."""
+    way, path = way or Way(), Path(out)
+    kind = _kind(path)
+    require_free_file(path, force=way.force)
+    require_order(recipe.steps, recipe.source)
+    require_samples(recipe, data)
+    with tempfile.TemporaryDirectory(prefix="hasten-") as name:
+        read = _read(recipe, source, data, way, Path(name), teacher=teacher)
+        context = replace(read.context, stopwatch=_stopwatch(read.context, kind))
+        cache = StepCache(cache_folder() / "steps") if way.cache else None
+        chain = apply_recipe(read.model, recipe, context, cache)
+        made = replace(chain.models[-1], torch=None, tflite=None)
+        pair = measure_pair(*_sides(recipe, read, made), _measuring(read, way, kind))
+        few = read.validation.select(range(min(_COMPARED_SAMPLES, len(read.validation))))
+        written = convert_model(made, made, few, Target(kind, path), context.scratch)
+    return Compression(
+        source=read.model.name,
+        path=str(path),
+        steps=made.steps,
+        pair=pair,
+        agreement=written.agreement,
+        notes=(*read.notes, *chain.notes, *written.notes),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """The model and the samples, and what there is to say of them."""
+
+    model: Model
+    validation: Samples
+    metric: Metric
+    context: Context
+    notes: tuple[str, ...]
+
+
+def _read(
+    recipe: Recipe,
+    source: ModelSource,
+    data: Data,
+    way: Way,
+    scratch: Path,
+    *,
+    teacher: ModelSource | None,
+) -> _Read:
+    progress = way.progress or Quiet()
+    with progress.stage("reading the model", None):
+        model = load(source, way.example, inputs=way.inputs, scratch=scratch)
+    calibration, validation, notes = read_divided(data, model, way.seed, scratch, progress)
+    metric = resolve_metric(way.metric, validation)
+    with progress.stage("cleaning the graph", None):
+        model, left = cleaned(model, validation, scratch)
+        teaching: Model | str | None = None
+        if _is_url(teacher):
+            teaching = str(teacher)
+        elif teacher is not None:
+            teaching = load(teacher, way.example, inputs=way.inputs, scratch=scratch)
+            teaching = cleaned(teaching, validation, scratch)[0]
+    context = Context(
+        scratch,
+        calibration,
+        validation.preprocessing,
+        progress,
+        training=read_training(data, model, recipe, scratch, progress),
+        teacher=teaching,
+    )
+    return _Read(model, validation, metric, context, (*notes, *left))
+
+
+def _sides(recipe: Recipe, read: _Read, made: Model) -> tuple[Model, Model, tuple[str, str]]:
+    """Return what is compared, before and after, and how the two are called."""
+    before, teacher = read.model, read.context.teacher
+    labels = ("before", "after")
+    if any(isinstance(step, Distill) for step in recipe.steps):
+        labels = ("teacher", "student")
+        if isinstance(teacher, Model):
+            before = teacher
+        elif teacher is not None:
+            labels = ("untrained", "student")
+    return replace(before, torch=None, tflite=None), made, labels
+
+
+def _measuring(read: _Read, way: Way, kind: Kind) -> Measuring:
+    context = read.context
+    return Measuring(
+        read.validation,
+        read.metric,
+        _RUNTIMES[kind],
+        way.rounds,
+        way.seed,
+        context.scratch,
+        context.progress,
+    )
+
+
+def _stopwatch(context: Context, kind: Kind) -> RuntimeStopwatch:
+    return RuntimeStopwatch(context.scratch / "stopwatch", _RUNTIMES[kind])
+
+
+def _is_url(source: object) -> bool:
+    return isinstance(source, str) and source.startswith(("http://", "https://"))
+
+
+def _kind(path: Path) -> Kind:
+    kind = path.suffix.removeprefix(".")
+    if kind not in _RUNTIMES:
+        raise OptionError(
+            expected="a file that ends in .onnx or .tflite", got=path.name, where="--out"
+        )
+    return cast("Kind", kind)

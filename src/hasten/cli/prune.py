@@ -1,0 +1,84 @@
+"""``hasten prune``: fewer channels, or zeros."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from hasten.api import prune as prune_model
+from hasten.cli.output import print_compression
+from hasten.cli.single_step import SingleStep
+from hasten.compress import PruneChannels, Sparsify
+from hasten.errors import OptionError
+
+__all__ = ["prune"]
+
+_AS_USUAL = SingleStep()
+
+
+def prune(
+    model: str,
+    *,
+    out: Path,
+    ratio: float | None = None,
+    latency_ratio: float | None = None,
+    size_ratio: float | None = None,
+    importance: Literal["magnitude", "taylor", "batch_norm"] = "magnitude",
+    multiple: int = 8,
+    sparsity: float | None = None,
+    pattern: str | None = None,
+    scope: Literal["global", "layer"] = "global",
+    train: str | None = None,
+    single: SingleStep = _AS_USUAL,
+) -> int:
+    """Write a model with fewer channels, or with zeros in its weights.
+
+    One goal is given; by default half of the channels of each layer go. The accuracy that is lost
+    comes back with training: see hasten finetune and hasten distill.
+
+    Parameters
+    ----------
+    model
+        A path (.onnx, .tflite, .pt2) or package.module:callable that returns an nn.Module.
+    out
+        The file to write: .onnx, or .tflite for LiteRT.
+    ratio
+        Goal: the share of channels that goes from every layer.
+    latency_ratio
+        Goal: the share of the latency that is left, as measured.
+    size_ratio
+        Goal: the share of the weights' bytes that is left.
+    importance
+        Which channels matter: by their weights, by gradients, or by the scale of a batch norm.
+    multiple
+        Channels are kept in multiples of this, as vector units like them.
+    sparsity
+        Goal: the share of weights that becomes zero; smaller when compressed, and no faster.
+    pattern
+        Goal: zeros in a pattern such as 2:4, two of each four weights kept.
+    scope
+        Whether weights compare over the whole graph or within their layer.
+    train
+        Samples for importance by gradients.
+    """
+    goals = {
+        "--ratio": ratio,
+        "--latency-ratio": latency_ratio,
+        "--size-ratio": size_ratio,
+        "--sparsity": sparsity,
+        "--pattern": pattern,
+    }
+    given = [flag for flag, value in goals.items() if value is not None]
+    if len(given) > 1:
+        raise OptionError(
+            expected="one goal", got=" and ".join(given), where="hasten prune", hint="give one"
+        )
+    step: PruneChannels | Sparsify = PruneChannels(
+        ratio, latency_ratio, size_ratio, importance, multiple
+    )
+    if sparsity is not None:
+        step = Sparsify(sparsity, scope)
+    elif pattern is not None:
+        step = Sparsify(pattern=pattern)
+    found = prune_model(model, single.samples(train), out=out, step=step, way=single.way())
+    return print_compression(found, as_json=single.json)

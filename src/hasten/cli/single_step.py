@@ -1,0 +1,123 @@
+"""Flags that the verbs of one step have in common: samples, measuring, and training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cyclopts import Parameter
+
+from hasten.api import Data, Way
+from hasten.cli.options import Flag, Repeated, inputs_of, seconds
+from hasten.cli.progress import shown
+from hasten.errors import OptionError
+
+__all__ = ["SingleStep", "Training"]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class SingleStep:
+    """How a step is run alone, as flags of the verb.
+
+    Parameters
+    ----------
+    data
+        Samples to judge with, and to calibrate with: an .npz, a folder of images with a folder per
+        class, or package.module:callable. Without it, fidelity is judged on random samples.
+    calibration
+        Samples to find ranges with; by default a part of --data is set aside for it.
+    calibration_samples
+        How many samples to calibrate with.
+    preprocess
+        How pixels become the model's input: size=224x224,mean=0.5,std=0.5.
+    input
+        An input of a PyTorch model: name=float32[batch,3,224,224]. Repeat for each.
+    metric
+        top1, fidelity or package.module:callable; by default top1 with labels, else fidelity.
+    rounds
+        Rounds in which both models are timed; 0 for no timing.
+    seed
+        Decides splits, orders and random numbers.
+    no_cache
+        Apply the step anew, and keep nothing of it.
+    force
+        Replace the file that is there.
+    json
+        Print one JSON document.
+    """
+
+    data: str | None = None
+    calibration: str | None = None
+    calibration_samples: int | None = None
+    preprocess: str | None = None
+    input: Repeated = None
+    metric: str | None = None
+    rounds: int = 12
+    seed: int = 0
+    no_cache: Flag = False
+    force: Flag = False
+    json: Flag = False
+
+    def samples(self, train: str | None = None) -> Data:
+        """Return where the samples come from."""
+        return Data(self.data, self.calibration, self.calibration_samples, self.preprocess, train)
+
+    def way(self) -> Way:
+        """Return how the step is run; raises OptionError for what cannot be."""
+        if self.rounds < 0:
+            raise OptionError(expected="0 or more", got=str(self.rounds), where="--rounds")
+        return Way(
+            self.metric,
+            self.rounds,
+            self.seed,
+            cache=not self.no_cache,
+            force=self.force,
+            inputs=inputs_of(self.input),
+            progress=shown(),
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Training:
+    """How a training runs, as flags of the verb.
+
+    Parameters
+    ----------
+    epochs
+        How often the samples are gone through.
+    learning_rate
+        The highest rate of its cosine.
+    batch
+        Samples in a minibatch.
+    patience
+        End after so many epochs that were no better on the samples held out.
+    augment
+        flip_horizontal, flip_vertical, shift or rotate_90. Repeat for more.
+    time
+        End the training in time: 90s, 30m, 1h.
+    device
+        Where it is trained.
+    """
+
+    epochs: int | None = None
+    learning_rate: float | None = None
+    batch: int | None = None
+    patience: int | None = None
+    augment: Repeated = None
+    time: str | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    def settings(self, seed: int) -> dict[str, Any]:
+        """Return the fields of a schedule that are given."""
+        given = {
+            "epochs": self.epochs,
+            "learning_rate": self.learning_rate,
+            "batch": self.batch,
+            "patience": self.patience,
+            "augment": tuple(self.augment) if self.augment else None,
+            "time_s": seconds(self.time) if self.time else None,
+        }
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return {**chosen, "device": self.device, "seed": seed}
