@@ -18,7 +18,10 @@ from onnx import helper
 
 from hasten.bundle import manifest
 from hasten.cli.main import VERBS
+from hasten.compress import STEPS, applied
 from hasten.graph import model_from_proto
+from hasten.train.schedule import Schedule
+from hasten.tune.recipe import read_recipe
 from onnx_models import model, run, value, weight
 
 ROOT = Path(__file__).parent.parent
@@ -98,6 +101,30 @@ def test_every_python_example_runs(tmp_path: Path) -> None:
 
     assert ran >= 2
     assert (tmp_path / "model.hasten" / "report.html").is_file()
+
+
+def test_every_recipe_can_be_followed(tmp_path: Path) -> None:
+    found = [block for page in PAGES for block in blocks(page, "toml")]
+
+    assert found != []
+    for block in found:
+        (tmp_path / "recipe.toml").write_text(block)
+        assert read_recipe(tmp_path / "recipe.toml").steps != ()
+
+
+def test_the_table_of_steps_is_that_of_the_code() -> None:
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", page, re.MULTILINE))
+    tags = {applied(config()).step: config for config in STEPS}
+    training = {field.name for field in msgspec.structs.fields(Schedule)}
+
+    assert set(rows) == set(tags)
+    assert training <= set(re.findall(r"`(\w+)`", page))
+    for tag, said in rows.items():
+        settings = {field.name for field in msgspec.structs.fields(tags[tag])}
+        named = set(re.findall(r"`(\w+)`", said))
+        assert named <= settings
+        assert "..." in said or settings - training <= named, tag
 
 
 @pytest.fixture(scope="module")

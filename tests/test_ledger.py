@@ -8,7 +8,7 @@ import pytest
 from hasten.compress import FoldInput, StaticInt8, StepConfig
 from hasten.runtimes import Execution
 from hasten.tune.candidate import Candidate
-from hasten.tune.ledger import parts_of
+from hasten.tune.ledger import parts_in_turn, parts_of
 
 FOLD, INT8 = FoldInput(), StaticInt8()
 REFERENCE = Candidate((), "pytorch", Execution(2))
@@ -87,3 +87,14 @@ def test_layout_and_precision_are_parts_of_their_own() -> None:
     kept = parts["1t bf16 (instead of 2t)"].execution
     assert kept == msgspec.structs.replace(REFERENCE.execution, hint="bf16")
     assert parts["bf16"].execution.threads == 1
+
+
+def test_each_step_of_a_recipe_is_held_against_those_before_it() -> None:
+    chosen = plan(FOLD, INT8, runtime="litert")
+    parts = parts_in_turn(chosen, REFERENCE)
+    assert [(part.whole.steps, part.lacking.steps) for part in parts[:2]] == [
+        ((FOLD,), ()),
+        ((FOLD, INT8), (FOLD,)),
+    ]
+    assert [part.name for part in parts[2:]] == ["litert (instead of onnxruntime)"]
+    assert parts[2].whole == chosen

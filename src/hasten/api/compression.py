@@ -84,7 +84,7 @@ def quantize(
     ``steps`` are what is done, such as ``(Equalize(), StaticInt8(weights="w7"))``. Raises an
     InputError for what cannot be used, RefusedError where a step cannot take the model.
     """
-    return _alone(Recipe(tuple(steps), source="quantize"), source, _data(data), out, way)
+    return _alone(Recipe(tuple(steps)), source, _data(data), out, way)
 
 
 def prune(
@@ -99,7 +99,7 @@ def prune(
 
     A pruned model has lost accuracy until it is trained again. Raises as ``quantize`` does.
     """
-    recipe = Recipe((step or PruneChannels(),), source="prune")
+    recipe = Recipe((step or PruneChannels(),))
     return _alone(recipe, source, _data(data), out, way)
 
 
@@ -128,9 +128,9 @@ def distill(
                 where="distill",
                 hint="give --student",
             )
-        recipe = Recipe((student, learning), source="distill")
+        recipe = Recipe((student, learning))
         return _alone(recipe, teacher, data, out, way)
-    recipe = Recipe((learning,), source="distill")
+    recipe = Recipe((learning,))
     return _alone(recipe, student, data, out, way, teacher=teacher)
 
 
@@ -147,7 +147,7 @@ def finetune(
 
     Raises as ``distill`` does.
     """
-    recipe = Recipe((step or Finetune(),), source="finetune")
+    recipe = Recipe((step or Finetune(),))
     return _alone(recipe, source, data, out, way, teacher=teacher)
 
 
@@ -168,7 +168,7 @@ def _alone(
     way, path = way or Way(), Path(out)
     kind = _kind(path)
     require_free_file(path, force=way.force)
-    require_order(recipe.steps, recipe.source)
+    require_order(recipe)
     require_samples(recipe, data)
     with tempfile.TemporaryDirectory(prefix="hasten-") as name:
         read = _read(recipe, source, data, way, Path(name), teacher=teacher)

@@ -105,7 +105,7 @@ def optimize(
             )
             steps = StepCache(cache_folder() / "steps") if cache else None
             chain = apply_recipe(model, recipe, context, steps)
-            left.append(f"beside the reference, only the graph of {recipe.source} raced")
+            left.append(f"beside the reference, only the graph of {_named(recipe)} raced")
             deadline = Deadline.after(settings.time_s)
         plan = optimize_plan(
             model,
@@ -132,11 +132,15 @@ def _checked(recipe: str | Path | Recipe | None, data: Data) -> Recipe | None:
             )
         return None
     if isinstance(recipe, Recipe):
-        require_order(recipe.steps, recipe.source)
+        require_order(recipe)
     else:
         recipe = read_recipe(Path(recipe))
     require_samples(recipe, data)
     return recipe
+
+
+def _named(recipe: Recipe) -> str:
+    return recipe.name or recipe.source or "the recipe"
 
 
 def _stopwatch(settings: Settings, scratch: Path) -> RuntimeStopwatch:

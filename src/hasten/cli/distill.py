@@ -7,7 +7,7 @@ from typing import Literal
 
 from hasten.api import distill as distill_model
 from hasten.cli.output import print_compression
-from hasten.cli.single_step import SingleStep, Training
+from hasten.cli.single_step import SingleStep, Training, named_as_flags
 from hasten.compress import Distill, PruneChannels
 from hasten.errors import OptionError
 
@@ -58,12 +58,14 @@ def distill(
             got="none" if student is None else "both",
             where="hasten distill",
         )
-    step = Distill(
-        **training.settings(single.seed), alpha=alpha, temperature=temperature, method=method
-    )
+    with named_as_flags():
+        step = Distill(
+            **training.settings(single.seed), alpha=alpha, temperature=temperature, method=method
+        )
+        smaller = PruneChannels(ratio)
     found = distill_model(
         teacher,
-        PruneChannels(ratio) if student is None else student,
+        smaller if student is None else student,
         single.samples(train),
         out=out,
         step=step,

@@ -7,7 +7,7 @@ from pathlib import Path
 from hasten.api import finetune as finetune_model
 from hasten.cli.options import Flag
 from hasten.cli.output import print_compression
-from hasten.cli.single_step import SingleStep, Training
+from hasten.cli.single_step import SingleStep, Training, named_as_flags
 from hasten.compress import Finetune, TrainQuantized
 
 __all__ = ["finetune"]
@@ -52,11 +52,13 @@ def finetune(
     if alpha is None:
         alpha = 0.0 if int8 or teacher is not None else 1.0
     settings = {**training.settings(single.seed), "alpha": alpha, "temperature": temperature}
+    with named_as_flags():
+        step = TrainQuantized(**settings) if int8 else Finetune(**settings)
     found = finetune_model(
         model,
         single.samples(train),
         out=out,
-        step=TrainQuantized(**settings) if int8 else Finetune(**settings),
+        step=step,
         teacher=teacher,
         way=single.way(),
     )

@@ -7,7 +7,7 @@ from typing import Literal
 
 from hasten.api import prune as prune_model
 from hasten.cli.output import print_compression
-from hasten.cli.single_step import SingleStep
+from hasten.cli.single_step import SingleStep, named_as_flags
 from hasten.compress import PruneChannels, Sparsify
 from hasten.errors import OptionError
 
@@ -73,12 +73,13 @@ def prune(
         raise OptionError(
             expected="one goal", got=" and ".join(given), where="hasten prune", hint="give one"
         )
-    step: PruneChannels | Sparsify = PruneChannels(
-        ratio, latency_ratio, size_ratio, importance, multiple
-    )
-    if sparsity is not None:
-        step = Sparsify(sparsity, scope)
-    elif pattern is not None:
-        step = Sparsify(pattern=pattern)
+    step: PruneChannels | Sparsify
+    with named_as_flags():
+        if sparsity is not None:
+            step = Sparsify(sparsity, scope)
+        elif pattern is not None:
+            step = Sparsify(pattern=pattern)
+        else:
+            step = PruneChannels(ratio, latency_ratio, size_ratio, importance, multiple)
     found = prune_model(model, single.samples(train), out=out, step=step, way=single.way())
     return print_compression(found, as_json=single.json)

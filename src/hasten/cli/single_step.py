@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +14,22 @@ from hasten.cli.options import Flag, Repeated, inputs_of, seconds
 from hasten.cli.progress import shown
 from hasten.errors import OptionError
 
-__all__ = ["SingleStep", "Training"]
+__all__ = ["SingleStep", "Training", "named_as_flags"]
+
+
+@contextmanager
+def named_as_flags() -> Iterator[None]:
+    """Name a setting that a step complains of as the flag by which it was given."""
+    try:
+        yield
+    except OptionError as error:
+        setting = error.where.rpartition(" ")[2].removesuffix("_s")
+        raise OptionError(
+            expected=error.expected,
+            got=error.got,
+            where=f"--{setting.replace('_', '-')}",
+            hint=error.hint,
+        ) from None
 
 
 @Parameter(name="*")

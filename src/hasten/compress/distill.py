@@ -34,6 +34,7 @@ class Distill(Schedule, StepConfig, frozen=True, tag="distill"):
     ``hint_weight``; for these the teacher has to be a graph.
     """
 
+    unsaid_defaults: ClassVar[frozenset[str]] = frozenset(Schedule.__struct_fields__) - {"epochs"}
     effect: ClassVar[Effect] = Effect(needs=frozenset({"training"}))
 
     alpha: float = 0.0

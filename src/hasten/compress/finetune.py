@@ -26,6 +26,7 @@ class Finetune(Schedule, StepConfig, frozen=True, tag="finetune"):
     labels alone, with less a teacher is needed. ``smoothing`` is spread over all classes.
     """
 
+    unsaid_defaults: ClassVar[frozenset[str]] = frozenset(Schedule.__struct_fields__) - {"epochs"}
     effect: ClassVar[Effect] = Effect(needs=frozenset({"training"}))
 
     alpha: float = 1.0

@@ -53,6 +53,7 @@ class TrainQuantized(Schedule, StepConfig, frozen=True, tag="train_quantized"):
     another is given, so at 0 no labels are needed.
     """
 
+    unsaid_defaults: ClassVar[frozenset[str]] = frozenset(Schedule.__struct_fields__) - {"epochs"}
     effect: ClassVar[Effect] = Effect(makes="int8", needs=frozenset({"training"}))
 
     learning_rate: float = 1e-4

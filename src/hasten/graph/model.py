@@ -29,15 +29,21 @@ class AppliedStep(msgspec.Struct, frozen=True):
     config: dict[str, Any] = {}
 
     def __str__(self) -> str:
-        settings = " ".join(_text(name, value) for name, value in self.config.items())
-        return f"{self.step} {settings}".strip()
+        settings = (_text(name, value) for name, value in self.config.items())
+        return " ".join([self.step, *filter(None, settings)])
 
 
 def _text(name: str, value: object) -> str:
-    """Return a setting as it stands in a label: lists by name, plain values alone."""
-    if not isinstance(value, list):
-        return str(value)
-    return f"{name}={','.join(str(one) for one in value)}"
+    """Return a setting as it stands in a label: words alone, numbers and lists by their name.
+
+    >>> str(AppliedStep("prune_channels", {"ratio": 0.5, "size_ratio": None, "by": "taylor"}))
+    'prune_channels ratio=0.5 taylor'
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple):
+        return f"{name}={','.join(str(one) for one in value)}" if value else ""
+    return "" if value is None else f"{name}={value}"
 
 
 class TorchSource(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, replace
 
-from hasten.compress import Context, StepConfig, applied, apply_step
+from hasten.compress import Context, StepConfig, apply_step
 from hasten.errors import RefusedError
 from hasten.graph import Model
 from hasten.tune.recipe import Recipe
@@ -40,8 +40,7 @@ def apply_recipe(
         try:
             made, said = _apply(models[-1], step, context, cache)
         except RefusedError as refused:
-            place = f"{recipe.source}: steps[{at}] ({applied(step).step})"
-            raise RefusedError(f"{place}: {refused}") from None
+            raise RefusedError(f"{recipe.place(at)}: {refused}") from None
         models.append(made)
         notes += said
         if step.effect.interface and isinstance(context.teacher, Model):

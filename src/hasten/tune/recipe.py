@@ -25,11 +25,16 @@ _FLAGS: dict[Need, str] = {"calibration": "--data", "training": "--train"}
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """Steps in the order in which they are applied; ``source`` names it in messages."""
+    """Steps in the order in which they are applied; ``source`` is its file, if it has one."""
 
     steps: tuple[StepConfig, ...]
     name: str = ""
-    source: str = "recipe"
+    source: str = ""
+
+    def place(self, at: int) -> str:
+        """Say where a step stands, for messages."""
+        tag = _tag(self.steps[at])
+        return f"{self.source}: steps[{at}] ({tag})" if self.source else tag
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -59,33 +64,33 @@ def require_needs(recipe: Recipe, given: Collection[Need]) -> None:
             raise DataError(
                 expected="labels to train with" if need == "labels" else f"{need} samples",
                 got="none",
-                where=f"{recipe.source}: steps[{at}] ({_tag(step)})",
+                where=recipe.place(at),
                 hint=f"give {flag}" if flag else "",
             )
 
 
-def require_order(steps: Sequence[StepConfig], source: str) -> None:
+def require_order(recipe: Recipe) -> None:
     """Raise OptionError where a step cannot follow those before it.
 
     After a step that makes int8, only those are left that take any graph.
     """
     int8: StepConfig | None = None
     seen: dict[type[StepConfig], int] = {}
-    for at, step in enumerate(steps):
+    for at, step in enumerate(recipe.steps):
         effect = step.effect
         if effect.takes == "float" and int8 is not None:
             twice = effect.makes == "int8"
             raise OptionError(
                 expected="one step that quantizes" if twice else f"{_tag(step)} on a float graph",
                 got=f"{_tag(step)} after {_tag(int8)}, which makes it int8",
-                where=f"{source}: steps[{at}]",
+                where=recipe.place(at),
                 hint="keep one of them" if twice else f"put it before {_tag(int8)}",
             )
         if effect.once and type(step) in seen:
             raise OptionError(
                 expected=f"{_tag(step)} once",
                 got=f"it again, after steps[{seen[type(step)]}]",
-                where=f"{source}: steps[{at}]",
+                where=recipe.place(at),
             )
         seen[type(step)] = at
         int8 = step if effect.makes == "int8" else int8
@@ -104,8 +109,9 @@ def _recipe(document: Mapping[str, Any], source: str) -> Recipe:
         hint = 'begin each with [[steps]] and step = "..."'
         raise OptionError(expected="steps", got=got, where=f"{source}: steps", hint=hint)
     steps = tuple(_step(table, f"{source}: steps[{at}]") for at, table in enumerate(tables))
-    require_order(steps, source)
-    return Recipe(steps, name, source)
+    recipe = Recipe(steps, name, source)
+    require_order(recipe)
+    return recipe
 
 
 def _step(table: Any, where: str) -> StepConfig:
