@@ -51,6 +51,17 @@ def test_quantize_writes_a_graph_in_int8(net: Path, data: Path) -> None:
     assert "QuantizeLinear" in operators
 
 
+def test_quantize_prepares_the_channels_first(net: Path, data: Path) -> None:
+    done = hasten(
+        *("quantize", net, "--data", data, "--equalize", "--smooth", "0.5", "--weights", "w4"),
+        *("--rounding", "adaptive", "--out", "q.onnx", *UNTIMED, "--json"),
+    )
+
+    assert done.status == 0, done.err
+    found = [step["step"] for step in done.document["steps"]]
+    assert found == ["equalize", "smooth_activations", "static_int8"]
+
+
 def test_a_file_for_litert_is_asked_for_by_its_suffix(net: Path, data: Path) -> None:
     done = hasten("quantize", net, "--data", data, "--out", "q.tflite", *UNTIMED, "--json")
 
@@ -135,6 +146,7 @@ def test_both_models_are_timed_in_pairs(net: Path, data: Path) -> None:
             ("prune", "--out", "o.onnx", "--ratio", "0.5", "--sparsity", "0.5"),
             "Expected one goal, got --ratio and --sparsity",
         ),
+        (("quantize", "--out", "o.onnx", "--smooth", "2"), "got 2.0 - at --smooth"),
         (("prune", "--out", "o.onnx", "--multiple", "64"), "no group has more than 16 channels"),
         (
             ("distill", "--out", "o.onnx", "--train", "t.npz"),

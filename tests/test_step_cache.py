@@ -27,7 +27,7 @@ from hasten.graph import Model, model_from_proto
 from hasten.progress import Advance
 from hasten.tune.chain import apply_recipe
 from hasten.tune.recipe import Recipe
-from hasten.tune.step_cache import StepCache, step_key
+from hasten.tune.step_cache import Lookup, StepCache, step_key
 from nets import conv_net, images, labels
 from onnx_models import linear
 
@@ -73,6 +73,16 @@ def test_what_a_step_made_comes_back_as_it_was(
     assert found.steps == made.steps
 
 
+def test_what_a_step_had_to_tell_is_told_again(
+    net: Model, context: Context, cache: StepCache
+) -> None:
+    recipe = Recipe((Distill(epochs=1, batch=8),))
+    first = apply_recipe(net, recipe, context, cache)
+
+    assert first.notes != ()
+    assert apply_recipe(net, recipe, context, cache).notes == first.notes
+
+
 def test_the_twin_that_calibration_looks_at_comes_back_too(
     net: Model, context: Context, cache: StepCache
 ) -> None:
@@ -86,7 +96,7 @@ def test_the_twin_that_calibration_looks_at_comes_back_too(
 
 
 def test_nothing_is_found_where_nothing_was_kept(net: Model, cache: StepCache) -> None:
-    assert cache.find("key", net) == (None, None, "")
+    assert cache.find("key", net) == Lookup()
 
 
 def test_a_recipe_takes_what_is_there(net: Model, context: Context, cache: StepCache) -> None:
@@ -146,13 +156,13 @@ def test_another_graph_is_another_result(net: Model, context: Context) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["calibration", "training"])
-def test_other_samples_are_another_result(net: Model, context: Context, name: str) -> None:
+def test_other_samples_are_another_result(net: Model, context: Context) -> None:
     changed = images(16)
     changed[3, 1, 2, 5] = np.nextafter(changed[3, 1, 2, 5], np.float32(9))
-    other = replace(context, **{name: Samples({"x": changed}, labels(images(16)))})
+    other = Samples({"x": changed}, labels(images(16)))
+    contexts = [context, replace(context, calibration=other), replace(context, training=other)]
 
-    assert step_key(net, INT8, other) != step_key(net, INT8, context)
+    assert len({step_key(net, INT8, one) for one in contexts}) == 3
 
 
 def test_another_teacher_is_another_result(net: Model, context: Context) -> None:

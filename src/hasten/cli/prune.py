@@ -28,7 +28,6 @@ def prune(
     sparsity: float | None = None,
     pattern: str | None = None,
     scope: Literal["global", "layer"] = "global",
-    train: str | None = None,
     single: SingleStep = _AS_USUAL,
 ) -> int:
     """Write a model with fewer channels, or with zeros in its weights.
@@ -49,7 +48,8 @@ def prune(
     size_ratio
         Goal: the share of the weights' bytes that is left.
     importance
-        Which channels matter: by their weights, by gradients, or by the scale of a batch norm.
+        Which channels matter: by their weights, by gradients on samples of --data, or by the scale
+        of a batch norm.
     multiple
         Channels are kept in multiples of this, as vector units like them.
     sparsity
@@ -58,8 +58,6 @@ def prune(
         Goal: zeros in a pattern such as 2:4, two of each four weights kept.
     scope
         Whether weights compare over the whole graph or within their layer.
-    train
-        Samples for importance by gradients.
     """
     goals = {
         "--ratio": ratio,
@@ -81,5 +79,5 @@ def prune(
             step = Sparsify(pattern=pattern)
         else:
             step = PruneChannels(ratio, latency_ratio, size_ratio, importance, multiple)
-    found = prune_model(model, single.samples(train), out=out, step=step, way=single.way())
+    found = prune_model(model, single.samples(), out=out, step=step, way=single.way())
     return print_compression(found, as_json=single.json)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from hasten.api import quantize as quantize_model
+from hasten.cli.options import Flag
 from hasten.cli.output import print_compression
-from hasten.cli.single_step import SingleStep
-from hasten.compress import StaticInt8
+from hasten.cli.single_step import SingleStep, named_as_flags
+from hasten.compress import Equalize, SmoothActivations, StaticInt8, StepConfig
 
 __all__ = ["quantize"]
 
@@ -20,8 +21,11 @@ def quantize(
     *,
     out: Path,
     calibrator: Literal["minmax", "percentile", "mse", "entropy"] = "minmax",
-    activations: Literal["u8", "s8"] = "u8",
-    weights: Literal["w8", "w7"] = "w8",
+    activations: Literal["u8", "s8", "s16"] = "u8",
+    weights: Literal["w8", "w7", "w4"] = "w8",
+    rounding: Literal["nearest", "adaptive"] = "nearest",
+    equalize: Flag = False,
+    smooth: float | None = None,
     single: SingleStep = _AS_USUAL,
 ) -> int:
     """Write a model in int8, with figures of before and after.
@@ -35,10 +39,20 @@ def quantize(
     calibrator
         How the range of a tensor is found.
     activations
-        Unsigned or signed; runtimes differ in which is fast.
+        Unsigned or signed, or signed of 16 bits; runtimes differ in which is fast.
     weights
-        Bits of a weight: w7 where products of 8 bits saturate.
+        Bits of a weight: w7 where products of 8 bits saturate, w4 for a file that compresses well.
+    rounding
+        adaptive chooses each level by what the layer gives for the samples.
+    equalize
+        Rescale channels across layers first, which helps where their ranges differ widely.
+    smooth
+        Move difficulty from activations to weights first (SmoothQuant), by this share: 0.5.
     """
-    steps = (StaticInt8(activations, weights, calibrator),)
+    steps: list[StepConfig] = [Equalize()] if equalize else []
+    with named_as_flags(alpha="smooth"):
+        if smooth is not None:
+            steps.append(SmoothActivations(smooth))
+    steps.append(StaticInt8(activations, weights, calibrator, rounding=rounding))
     found = quantize_model(model, single.samples(), out=out, steps=steps, way=single.way())
     return print_compression(found, as_json=single.json)

@@ -18,8 +18,11 @@ __all__ = ["SingleStep", "Training", "named_as_flags"]
 
 
 @contextmanager
-def named_as_flags() -> Iterator[None]:
-    """Name a setting that a step complains of as the flag by which it was given."""
+def named_as_flags(**flags: str) -> Iterator[None]:
+    """Name a setting that a step complains of as the flag by which it was given.
+
+    ``flags`` are those that are called otherwise than their setting.
+    """
     try:
         yield
     except OptionError as error:
@@ -27,7 +30,7 @@ def named_as_flags() -> Iterator[None]:
         raise OptionError(
             expected=error.expected,
             got=error.got,
-            where=f"--{setting.replace('_', '-')}",
+            where=f"--{flags.get(setting, setting).replace('_', '-')}",
             hint=error.hint,
         ) from None
 

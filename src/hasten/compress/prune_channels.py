@@ -16,9 +16,9 @@ from hasten.compress.channel_allocation import (
 )
 from hasten.compress.channel_groups import ChannelMap, channel_map
 from hasten.compress.channel_removal import pruned
+from hasten.compress.effect import Effect, Need
 from hasten.compress.importance import Importance, Importances, importances
 from hasten.compress.latency_goal import LatencyGoal
-from hasten.compress.effect import Effect
 from hasten.compress.step import Context, StepConfig, applied
 from hasten.errors import OptionError, RefusedError
 from hasten.graph.operators import operator_label
@@ -66,6 +66,11 @@ class PruneChannels(StepConfig, frozen=True, tag="prune_channels"):
                 got=str(self.multiple),
                 where="prune_channels: multiple",
             )
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Samples, where gradients tell the importance."""
+        return frozenset({"calibration"} if self.importance == "taylor" else ())
 
 
 def apply(model: Model, config: PruneChannels, context: Context) -> Model:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from hasten.compress.channel_flow import Linear
 from hasten.compress.channel_scaling import ChannelScaling
+from hasten.compress.effect import Effect
 from hasten.compress.observation import activations
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
 from hasten.errors import OptionError, RefusedError
@@ -28,6 +29,8 @@ class SmoothActivations(StepConfig, frozen=True, tag="smooth_activations"):
     ``alpha`` from 0 to 1 says how much of the difficulty moves from activations, which have one
     scale for all channels, to weights. The float function stays the same. Needs samples.
     """
+
+    effect: ClassVar[Effect] = Effect(needs=frozenset({"calibration"}))
 
     alpha: float = 0.5
 

@@ -51,17 +51,19 @@ def apply_recipe(
 def _apply(
     model: Model, step: StepConfig, context: Context, cache: StepCache | None
 ) -> tuple[Model, list[str]]:
+    context = replace(context, notes=[])
     if cache is None or step.effect.interface:
-        return apply_step(model, step, context), []
+        return apply_step(model, step, context), context.notes
     key = step_key(model, step, context)
     found = cache.find(key, model, context.unfolded.get(model.digest))
     if found.model is not None:
         if found.unfolded is not None:
             context.unfolded[found.model.digest] = found.unfolded
-        return found.model, []
+        return found.model, list(found.notes)
     checkpoints = cache.checkpoints(key)
     made = apply_step(model, step, replace(context, checkpoints=checkpoints))
-    problem = cache.keep(key, made, context.unfolded.get(made.digest))
+    twin = context.unfolded.get(made.digest)
+    problem = cache.keep(key, made, twin, context.notes)
     if not problem:
         shutil.rmtree(checkpoints, ignore_errors=True)
-    return made, [note for note in (found.note, problem) if note]
+    return made, [*context.notes, *filter(None, (found.damage, problem))]

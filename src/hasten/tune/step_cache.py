@@ -30,11 +30,15 @@ _ROOMS = ("compress", "data", "graph", "runtimes", "train")
 
 
 class Lookup(NamedTuple):
-    """What was found under a key: nothing, or a model, with its ``unfolded`` twin if it has one."""
+    """What was found under a key: nothing, or a model, with its ``unfolded`` twin if it has one.
+
+    ``notes`` are what the step had to tell, and ``damage`` what there is to say of the entry.
+    """
 
     model: Model | None = None
     unfolded: Model | None = None
-    note: str = ""
+    notes: tuple[str, ...] = ()
+    damage: str = ""
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -49,6 +53,7 @@ class _Head(msgspec.Struct, frozen=True):
     format: int
     sha256: str
     parts: tuple[_Part, ...]
+    notes: tuple[str, ...] = ()
 
 
 class StepCache:
@@ -64,7 +69,7 @@ class StepCache:
     def find(self, key: str, before: Model, unfolded: Model | None = None) -> Lookup:
         """Return what the step of this key made of ``before``, and of its unfolded twin.
 
-        A damaged entry is removed, which the note says.
+        A damaged entry is removed.
         """
         path = self._path(key)
         try:
@@ -72,15 +77,17 @@ class StepCache:
         except FileNotFoundError:
             return Lookup()
         except OSError as error:
-            return Lookup(note=f"the step cache cannot be read: {one_line(error)}")
-        found = _decoded(content, [before, unfolded or before])
-        if not found:
+            return Lookup(damage=f"the step cache cannot be read: {one_line(error)}")
+        head, found = _decoded(content, [before, unfolded or before])
+        if head is None:
             path.unlink(missing_ok=True)
-            return Lookup(note=f"a damaged entry of the step cache was made anew: {path.name}")
+            return Lookup(damage=f"a damaged entry of the step cache was made anew: {path.name}")
         os.utime(path)  # the time of its last use, which says what goes first
-        return Lookup(found[0], found[1] if len(found) > 1 else None)
+        return Lookup(found[0], found[1] if len(found) > 1 else None, head.notes)
 
-    def keep(self, key: str, made: Model, unfolded: Model | None = None) -> str:
+    def keep(
+        self, key: str, made: Model, unfolded: Model | None = None, notes: Sequence[str] = ()
+    ) -> str:
         """Write what a step made; returns why it could not be kept, or nothing."""
         models = [made] if unfolded is None else [made, unfolded]
         content = b"".join(model.payload for model in models)
@@ -88,6 +95,7 @@ class StepCache:
             _FORMAT,
             hashlib.sha256(content).hexdigest(),
             tuple(_Part(len(one.payload), one.signature, one.steps[-1]) for one in models),
+            tuple(notes),
         )
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -166,20 +174,20 @@ def _sources(package: Path) -> Iterator[Path]:
         yield from sorted((package / room).rglob("*.py"))
 
 
-def _decoded(content: bytes, before: Sequence[Model]) -> list[Model]:
-    """Return the models of an entry; none where its bytes are not what was written."""
+def _decoded(content: bytes, before: Sequence[Model]) -> tuple[_Head | None, list[Model]]:
+    """Return the head of an entry and its models; nothing where it is not as it was written."""
     import onnx
 
     line, _, payload = content.partition(b"\n")
     try:
         head = msgspec.json.decode(line, type=_Head)
     except msgspec.DecodeError:
-        return []
+        return None, []
     if head.format != _FORMAT or hashlib.sha256(payload).hexdigest() != head.sha256:
-        return []
+        return None, []
     found, at = [], 0
     for part, source in zip(head.parts, before, strict=False):
         proto = onnx.ModelProto.FromString(payload[at : at + part.size_bytes])
         found.append(source.evolve(proto, part.signature, part.step))
         at += part.size_bytes
-    return found
+    return head, found
