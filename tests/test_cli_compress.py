@@ -122,6 +122,17 @@ def test_finetune_trains_for_int8_without_labels(net: Path) -> None:
     assert done.document["pair"]["metric"] == "fidelity"
 
 
+def test_a_goal_that_is_not_met_is_named_and_the_file_written(net: Path, data: Path) -> None:
+    done = hasten(
+        *("prune", net, "--sparsity", "0.99", "--data", data, "--max-drop", "0.01"),
+        *("--out", "p.onnx", *UNTIMED),
+    )
+
+    assert done.status == 1
+    assert "NOT MET: loses" in done.out
+    assert Path("p.onnx").is_file()
+
+
 @pytest.mark.quiet
 def test_both_models_are_timed_in_pairs(net: Path, data: Path) -> None:
     done = hasten("prune", net, "--data", data, "--out", "p.onnx", "--rounds", "2")

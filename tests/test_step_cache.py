@@ -49,7 +49,9 @@ def context(tmp_path: Path) -> Context:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> StepCache:
-    return StepCache(tmp_path / "steps")
+    found = StepCache(tmp_path / "steps")
+    assert found.problem() == ""
+    return found
 
 
 def entries(cache_folder: Path) -> list[Path]:
@@ -213,10 +215,11 @@ def test_a_cache_that_cannot_be_written_costs_only_a_note(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
 
-    chain = apply_recipe(net, Recipe((SPARSE,)), context, StepCache(tmp_path / "file" / "steps"))
+    recipe = Recipe((SPARSE, Distill(epochs=1, batch=8)))
+    chain = apply_recipe(net, recipe, context, StepCache(tmp_path / "file" / "steps"))
 
-    assert len(chain.models) == 2
-    assert "the step cache cannot be" in chain.notes[0]
+    assert len(chain.models) == 3
+    assert "the step cache cannot be used: NotADirectoryError" in chain.notes[0]
 
 
 def test_what_was_not_used_for_longest_makes_room(
@@ -224,6 +227,7 @@ def test_what_was_not_used_for_longest_makes_room(
 ) -> None:
     made = apply_step(net, SPARSE, context)
     cache = StepCache(tmp_path / "steps", capacity_bytes=int(2.5 * len(made.payload)))
+    cache.problem()
     for at, key in enumerate("abc"):
         cache.keep(key, made)
         os.utime(tmp_path / "steps" / f"{key}.model", (at, at))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hasten.errors import HastenError
     from hasten.graph import InputSpec, Model, Signature, TensorSpec
     from hasten.tune.budget import Budget
+    from hasten.tune.recipe import Recipe
     from hasten.tune.settings import Settings
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "Preprocessing",
     "Budget",
     "Settings",
+    "Recipe",
     "Manifest",
     "Model",
     "Signature",
@@ -68,6 +70,7 @@ _HOMES = {
     "Preprocessing": "hasten.data",
     "Budget": "hasten.tune.budget",
     "Settings": "hasten.tune.settings",
+    "Recipe": "hasten.tune.recipe",
     "Manifest": "hasten.bundle",
     "Model": "hasten.graph",
     "Signature": "hasten.graph",

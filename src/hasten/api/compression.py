@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -33,8 +33,9 @@ from hasten.data import Metric, Samples, Source, resolve_metric
 from hasten.errors import OptionError
 from hasten.graph import InputSpec, Model, require_free_file
 from hasten.progress import Progress, Quiet
+from hasten.tune.budget import Budget
 from hasten.tune.chain import apply_recipe
-from hasten.tune.compression import Compression, Measuring, measure_pair
+from hasten.tune.compression import Compression, Measuring, Pair, measure_pair
 from hasten.tune.recipe import Recipe, require_order
 from hasten.tune.step_cache import StepCache
 from hasten.tune.stopwatch import RuntimeStopwatch
@@ -49,6 +50,8 @@ __all__ = ["Way", "distill", "finetune", "prune", "quantize"]
 
 #: Samples on which the written file is compared with the graph: one alone and two batches of three.
 _COMPARED_SAMPLES = 7
+#: Differences of two shares carry rounding: a drop of exactly what is allowed is allowed.
+_ROUNDING = 1e-9
 _RUNTIMES: dict[str, str] = {"onnx": "onnxruntime", "tflite": "litert"}
 
 
@@ -56,12 +59,14 @@ _RUNTIMES: dict[str, str] = {"onnx": "onnxruntime", "tflite": "litert"}
 class Way:
     """How a single step is run and measured: the options that its verbs have in common.
 
-    ``rounds`` is how many rounds the models before and after are timed in, 0 for none. ``cache``
-    keeps the result of the step, and goes on where a training was interrupted. ``example`` and
-    ``inputs`` are for models of PyTorch, see ``load``.
+    ``max_drop`` is how much of the metric may be lost: where it is more, the model is written and
+    ``unmet`` says so. ``rounds`` is how many rounds the models before and after are timed in, 0
+    for none. ``cache`` keeps the result of the step, and goes on where a training was interrupted.
+    ``example`` and ``inputs`` are for models of PyTorch, see ``load``.
     """
 
     metric: str | None = None
+    max_drop: float | None = None
     rounds: int = 12
     seed: int = 0
     cache: bool = True
@@ -168,6 +173,7 @@ def _alone(
     way, path = way or Way(), Path(out)
     kind = _kind(path)
     require_free_file(path, force=way.force)
+    Budget(max_drop=way.max_drop or 0.0)  # raises for a drop that cannot be meant
     require_order(recipe)
     require_samples(recipe, data)
     with tempfile.TemporaryDirectory(prefix="hasten-") as name:
@@ -185,6 +191,7 @@ def _alone(
         steps=made.steps,
         pair=pair,
         agreement=written.agreement,
+        unmet=tuple(_unmet(pair, way)),
         notes=(*read.notes, *chain.notes, *written.notes),
     )
 
@@ -244,6 +251,15 @@ def _sides(recipe: Recipe, read: _Read, made: Model) -> tuple[Model, Model, tupl
         elif teacher is not None:
             labels = ("untrained", "student")
     return replace(before, torch=None, tflite=None), made, labels
+
+
+def _unmet(pair: Pair, way: Way) -> Iterator[str]:
+    if way.max_drop is None:
+        return
+    if pair.drop is None:
+        yield f"a drop of at most {way.max_drop:g} of {pair.metric}: it could not be judged"
+    elif pair.drop > way.max_drop + _ROUNDING:
+        yield f"loses {pair.drop:.4f} of {pair.metric}, at most {way.max_drop:g} asked for"
 
 
 def _measuring(read: _Read, way: Way, kind: Kind) -> Measuring:

@@ -55,6 +55,8 @@ class SingleStep:
         An input of a PyTorch model: name=float32[batch,3,224,224]. Repeat for each.
     metric
         top1, fidelity or package.module:callable; by default top1 with labels, else fidelity.
+    max_drop
+        Goal: how much of the metric may be lost; exit status 1 where it is more.
     rounds
         Rounds in which both models are timed; 0 for no timing.
     seed
@@ -73,6 +75,7 @@ class SingleStep:
     preprocess: str | None = None
     input: Repeated = None
     metric: str | None = None
+    max_drop: float | None = None
     rounds: int = 12
     seed: int = 0
     no_cache: Flag = False
@@ -89,6 +92,7 @@ class SingleStep:
             raise OptionError(expected="0 or more", got=str(self.rounds), where="--rounds")
         return Way(
             self.metric,
+            self.max_drop,
             self.rounds,
             self.seed,
             cache=not self.no_cache,

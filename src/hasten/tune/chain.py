@@ -34,6 +34,9 @@ def apply_recipe(
     """
     models: list[Model] = [model]
     notes: list[str] = []
+    if cache is not None and (problem := cache.problem()):
+        notes.append(problem)
+        cache = None
     if context.teacher is None:
         context = replace(context, teacher=model)
     for at, step in enumerate(recipe.steps):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import metadata
@@ -66,6 +67,15 @@ class StepCache:
         self._folder = folder
         self._capacity_bytes = capacity_bytes
 
+    def problem(self) -> str:
+        """Say why nothing can be kept here, or nothing; makes the folder."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self._folder).close()
+        except OSError as error:
+            return f"the step cache cannot be used: {one_line(error)}"
+        return ""
+
     def find(self, key: str, before: Model, unfolded: Model | None = None) -> Lookup:
         """Return what the step of this key made of ``before``, and of its unfolded twin.
 
@@ -98,7 +108,6 @@ class StepCache:
             tuple(notes),
         )
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
             write_whole(self._path(key), msgspec.json.encode(head) + b"\n" + content)
             self._make_room()
         except (OutputError, OSError) as error:
