@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from hasten.cache_folder import cache_folder
 from hasten.data import Preprocessing, Samples, load_samples
 from hasten.demo.build import HELD_OUT, TRAINING, build_demo
-from hasten.demo.network import cache_folder
 from hasten.graph import Arrays, Model, Signature, TensorSpec, clean, load, parse_input
 from hasten.progress import Quiet
 from hasten.runtimes import Execution, get_runtime

@@ -32,10 +32,12 @@ from hasten.conversion import convert as convert_model
 from hasten.data import Metric, Samples, Source, resolve_metric
 from hasten.errors import OptionError
 from hasten.graph import InputSpec, Model, require_free_file
+from hasten.measure.clock import Deadline
 from hasten.progress import Progress, Quiet
-from hasten.tune.budget import Budget
-from hasten.tune.chain import apply_recipe
+from hasten.tune.budget import Budget, is_within
+from hasten.tune.chain import Chain, apply_recipe
 from hasten.tune.compression import Compression, Measuring, Pair, measure_pair
+from hasten.tune.quantize import quantize_within
 from hasten.tune.recipe import Recipe, require_order
 from hasten.tune.step_cache import StepCache
 from hasten.tune.stopwatch import RuntimeStopwatch
@@ -50,8 +52,6 @@ __all__ = ["Way", "distill", "finetune", "prune", "quantize"]
 
 #: Samples on which the written file is compared with the graph: one alone and two batches of three.
 _COMPARED_SAMPLES = 7
-#: Differences of two shares carry rounding: a drop of exactly what is allowed is allowed.
-_ROUNDING = 1e-9
 _RUNTIMES: dict[str, str] = {"onnx": "onnxruntime", "tflite": "litert"}
 
 
@@ -83,13 +83,16 @@ def quantize(
     out: str | Path,
     steps: Sequence[StepConfig] = (StaticInt8(),),
     way: Way | None = None,
+    search_s: float = 300.0,
 ) -> Compression:
     """Write a model in int8: by default static int8 with ranges from a part of the data.
 
-    ``steps`` are what is done, such as ``(Equalize(), StaticInt8(weights="w7"))``. Raises an
-    InputError for what cannot be used, RefusedError where a step cannot take the model.
+    ``steps`` are what is done, such as ``(Equalize(), StaticInt8(weights="w7"))``. Where they end
+    in static int8 and lose more than ``way.max_drop``, blocks that stay in float are looked for,
+    for at most ``search_s`` seconds. Raises an InputError for what cannot be used, RefusedError
+    where a step cannot take the model.
     """
-    return _alone(Recipe(tuple(steps)), source, _data(data), out, way)
+    return _alone(Recipe(tuple(steps)), source, _data(data), out, way, search_s=search_s)
 
 
 def prune(
@@ -168,6 +171,7 @@ def _alone(
     way: Way | None,
     *,
     teacher: ModelSource | None = None,
+    search_s: float = 0.0,
 ) -> Compression:
     """Apply the steps, measure what they made against what was there, and write it."""
     way, path = way or Way(), Path(out)
@@ -181,8 +185,13 @@ def _alone(
         context = replace(read.context, stopwatch=_stopwatch(read.context, kind))
         cache = StepCache(cache_folder() / "steps") if way.cache else None
         chain = apply_recipe(read.model, recipe, context, cache)
-        made = replace(chain.models[-1], torch=None, tflite=None)
+        made, notes = chain.models[-1], chain.notes
         pair = measure_pair(*_sides(recipe, read, made), _measuring(read, way, kind))
+        if _loses_too_much(pair, way) and search_s and isinstance(recipe.steps[-1], StaticInt8):
+            made, said = _within_drop(read, chain, way, kind, search_s)
+            notes = (*notes, *said)
+            pair = measure_pair(*_sides(recipe, read, made), _measuring(read, way, kind))
+        made = replace(made, torch=None, tflite=None)
         few = read.validation.select(range(min(_COMPARED_SAMPLES, len(read.validation))))
         written = convert_model(made, made, few, Target(kind, path), context.scratch)
     return Compression(
@@ -192,7 +201,7 @@ def _alone(
         pair=pair,
         agreement=written.agreement,
         unmet=tuple(_unmet(pair, way)),
-        notes=(*read.notes, *chain.notes, *written.notes),
+        notes=(*read.notes, *notes, *written.notes),
     )
 
 
@@ -250,16 +259,46 @@ def _sides(recipe: Recipe, read: _Read, made: Model) -> tuple[Model, Model, tupl
             before = teacher
         elif teacher is not None:
             labels = ("untrained", "student")
-    return replace(before, torch=None, tflite=None), made, labels
+    return (
+        replace(before, torch=None, tflite=None),
+        replace(made, torch=None, tflite=None),
+        labels,
+    )
+
+
+def _within_drop(
+    read: _Read, chain: Chain, way: Way, kind: Kind, search_s: float
+) -> tuple[Model, tuple[str, ...]]:
+    """Quantize again, with as many blocks in float as the allowed drop asks for."""
+    context, base = read.context, chain.steps[-1]
+    if context.calibration is None or not isinstance(base, StaticInt8) or way.max_drop is None:
+        return chain.models[-1], ()
+    found = quantize_within(
+        chain.models[-2],
+        calibration=context.calibration,
+        validation=read.validation,
+        metric=read.metric,
+        max_drop=way.max_drop,
+        scratch=Path(tempfile.mkdtemp(dir=context.scratch, prefix="mixed-")),
+        runtimes=(_RUNTIMES[kind],),
+        deadline=Deadline.after(search_s),
+        progress=context.progress,
+        base=base,
+    )
+    return found.model, found.notes
 
 
 def _unmet(pair: Pair, way: Way) -> Iterator[str]:
-    if way.max_drop is None:
-        return
-    if pair.drop is None:
+    if way.max_drop is not None and pair.drop is None:
         yield f"a drop of at most {way.max_drop:g} of {pair.metric}: it could not be judged"
-    elif pair.drop > way.max_drop + _ROUNDING:
+    if _loses_too_much(pair, way):
         yield f"loses {pair.drop:.4f} of {pair.metric}, at most {way.max_drop:g} asked for"
+
+
+def _loses_too_much(pair: Pair, way: Way) -> bool:
+    if way.max_drop is None or pair.drop is None:
+        return False
+    return not is_within(pair.drop, way.max_drop)
 
 
 def _measuring(read: _Read, way: Way, kind: Kind) -> Measuring:

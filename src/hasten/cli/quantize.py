@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from hasten.api import quantize as quantize_model
-from hasten.cli.options import Flag
+from hasten.cli.options import Flag, seconds
 from hasten.cli.output import print_compression
 from hasten.cli.single_step import SingleStep, named_as_flags
 from hasten.compress import Equalize, SmoothActivations, StaticInt8, StepConfig
@@ -26,6 +26,7 @@ def quantize(
     rounding: Literal["nearest", "adaptive"] = "nearest",
     equalize: Flag = False,
     smooth: float | None = None,
+    time: str = "5m",
     single: SingleStep = _AS_USUAL,
 ) -> int:
     """Write a model in int8, with figures of before and after.
@@ -48,11 +49,20 @@ def quantize(
         Rescale channels across layers first, which helps where their ranges differ widely.
     smooth
         Move difficulty from activations to weights first (SmoothQuant), by this share: 0.5.
+    time
+        Where more than --max-drop is lost, blocks that stay in float are looked for: end in time.
     """
     steps: list[StepConfig] = [Equalize()] if equalize else []
     with named_as_flags(alpha="smooth"):
         if smooth is not None:
             steps.append(SmoothActivations(smooth))
     steps.append(StaticInt8(activations, weights, calibrator, rounding=rounding))
-    found = quantize_model(model, single.samples(), out=out, steps=steps, way=single.way())
+    found = quantize_model(
+        model,
+        single.samples(),
+        out=out,
+        steps=steps,
+        way=single.way(),
+        search_s=seconds(time),
+    )
     return print_compression(found, as_json=single.json)

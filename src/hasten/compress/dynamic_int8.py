@@ -31,7 +31,7 @@ class DynamicInt8(StepConfig, frozen=True, tag="dynamic_int8"):
     ``w7`` keeps the weights within 7 bits, for processors on which products of 8 bits saturate.
     """
 
-    effect: ClassVar[Effect] = Effect(makes="int8")
+    effect: ClassVar[Effect] = Effect(makes="quantized")
 
     weights: Weights = "w8"
 

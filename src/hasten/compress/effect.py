@@ -15,15 +15,15 @@ Need = Literal["calibration", "training", "labels"]
 class Effect(msgspec.Struct, frozen=True):
     """What a step takes and makes.
 
-    ``takes`` is ``float`` where a graph with int8 in it cannot be taken any more, and ``makes`` is
-    ``int8`` where it cannot be taken so afterwards. ``once`` is a step that finds nothing left to
-    do the second time. ``interface`` is one that changes what the inputs are and nothing that is
-    computed from them: it takes no time, and a teacher has to follow it. What a
-    ``timed`` one makes may depend on the runtime that its stopwatch runs.
+    ``takes`` is ``float`` where a graph with quantized weights cannot be taken any more, and
+    ``makes`` is ``quantized`` where it is one afterwards. ``once`` is a step that finds nothing
+    left to do the second time. ``interface`` is one that changes what the inputs are and nothing
+    that is computed from them: it takes no time, and a teacher has to follow it. What a ``timed``
+    one makes may depend on the runtime that its stopwatch runs.
     """
 
     takes: Literal["float", "any"] = "float"
-    makes: Literal["same", "int8"] = "same"
+    makes: Literal["same", "quantized"] = "same"
     needs: frozenset[Need] = frozenset()
     once: bool = False
     interface: bool = False

@@ -40,7 +40,7 @@ class StaticInt8(StepConfig, frozen=True, tag="static_int8"):
     ``hasten.graph.blocks``.
     """
 
-    effect: ClassVar[Effect] = Effect(makes="int8", needs=frozenset({"calibration"}))
+    effect: ClassVar[Effect] = Effect(makes="quantized", needs=frozenset({"calibration"}))
 
     activations: Activations = "u8"
     weights: Weights = "w8"

@@ -54,7 +54,7 @@ class TrainQuantized(Schedule, StepConfig, frozen=True, tag="train_quantized"):
     """
 
     unsaid_defaults: ClassVar[frozenset[str]] = frozenset(Schedule.__struct_fields__) - {"epochs"}
-    effect: ClassVar[Effect] = Effect(makes="int8", needs=frozenset({"training"}))
+    effect: ClassVar[Effect] = Effect(makes="quantized", needs=frozenset({"training"}))
 
     learning_rate: float = 1e-4
     activations: Literal["u8", "s8"] = "u8"

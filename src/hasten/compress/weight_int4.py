@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from hasten.compress.effect import Effect
 from hasten.compress.qdq_writer import lifted
 from hasten.compress.step import Context, StepConfig, applied
 from hasten.compress.weight_int8 import with_integer_weights
@@ -23,6 +24,8 @@ class WeightInt4(StepConfig, frozen=True, tag="weight_int4"):
     For matrix products that wait for their weights: OpenVINO reads them as they are. ONNX Runtime
     makes floats of them anew in each run.
     """
+
+    effect: ClassVar[Effect] = Effect(makes="quantized")
 
 
 def apply(model: Model, config: WeightInt4, context: Context) -> Model:

@@ -42,7 +42,7 @@ _FLOAT = 1
 class WeightInt8(StepConfig, frozen=True, tag="weight_int8"):
     """Weights S8, symmetric, one scale per output channel."""
 
-    effect: ClassVar[Effect] = Effect(makes="int8")
+    effect: ClassVar[Effect] = Effect(makes="quantized")
 
 
 def apply(model: Model, config: WeightInt8, context: Context) -> Model:

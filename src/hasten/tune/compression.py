@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def measure_pair(before: Model, after: Model, labels: tuple[str, str], how: Meas
     Raises RefusedError or RuntimeFailureError where the second cannot be run. Where the first
     cannot, its figures are left out, with a note.
     """
-    folder = how.scratch / "validation"
+    folder = Path(tempfile.mkdtemp(dir=how.scratch, prefix="validation-")) / "samples"
     how.validation.save(folder)
     metric = how.metric
     judge = Judge(metric, _ANY_DROP, how.validation, folder, how.scratch, Deadline.after(None))

@@ -90,7 +90,7 @@ def optimize(
         settings.pace,
         [*notes, *(() if chain is None else chain.notes)],
         needed_until=deadline,
-        mixing=Mixing(builder, judge, settings.seed, progress),
+        mixing=Mixing(builder, judge, settings.seed, progress) if chain is None else None,
     )
     outcome = race.run()
     if settings.fail_on_fallback:

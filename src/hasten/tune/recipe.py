@@ -72,19 +72,19 @@ def require_needs(recipe: Recipe, given: Collection[Need]) -> None:
 def require_order(recipe: Recipe) -> None:
     """Raise OptionError where a step cannot follow those before it.
 
-    After a step that makes int8, only those are left that take any graph.
+    After a step that quantizes, only those are left that take any graph.
     """
-    int8: StepConfig | None = None
+    quantizer: StepConfig | None = None
     seen: dict[type[StepConfig], int] = {}
     for at, step in enumerate(recipe.steps):
         effect = step.effect
-        if effect.takes == "float" and int8 is not None:
-            twice = effect.makes == "int8"
+        if effect.takes == "float" and quantizer is not None:
+            twice = effect.makes == "quantized"
             raise OptionError(
                 expected="one step that quantizes" if twice else f"{_tag(step)} on a float graph",
-                got=f"{_tag(step)} after {_tag(int8)}, which makes it int8",
+                got=f"{_tag(step)} after {_tag(quantizer)}, which quantizes it",
                 where=recipe.place(at),
-                hint="keep one of them" if twice else f"put it before {_tag(int8)}",
+                hint="keep one of them" if twice else f"put it before {_tag(quantizer)}",
             )
         if effect.once and type(step) in seen:
             raise OptionError(
@@ -93,7 +93,7 @@ def require_order(recipe: Recipe) -> None:
                 where=recipe.place(at),
             )
         seen[type(step)] = at
-        int8 = step if effect.makes == "int8" else int8
+        quantizer = step if effect.makes == "quantized" else quantizer
 
 
 def _recipe(document: Mapping[str, Any], source: str) -> Recipe:
