@@ -12,7 +12,7 @@ import pytest
 
 from command_line import empty_place, hasten
 from hasten.graph import read_onnx, read_tflite
-from nets import images, saved_data, saved_net
+from nets import images, labels, saved_data, saved_net
 
 #: Both models are judged, and not timed: what times say is not for a test.
 UNTIMED = ("--rounds", "0")
@@ -31,6 +31,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("HASTEN_CACHE", str(tmp_path / "cache"))
+    # torch's optimizers make this folder, without it among the temporary files.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     yield from empty_place(tmp_path, monkeypatch)
 
 
@@ -120,6 +122,20 @@ def test_finetune_trains_for_int8_without_labels(net: Path) -> None:
     assert done.status == 0, done.err
     assert done.document["steps"][0]["step"] == "train_quantized"
     assert done.document["pair"]["metric"] == "fidelity"
+
+
+def test_quantize_leaves_blocks_in_float_where_too_much_is_lost(net: Path) -> None:
+    shift = np.random.default_rng(1).normal(scale=2, size=(96, 3, 1, 1))
+    values = (images(96) + shift).astype(np.float32)  # of several classes
+    np.savez("several.npz", x=values, labels=labels(values))
+    arguments = ("quantize", net, "--data", "several.npz", "--weights", "w4", *UNTIMED, "--json")
+    lossy = hasten(*arguments, "--out", "lossy.onnx").document["pair"]
+    assert lossy["drop"] > 0
+
+    done = hasten(*arguments, "--max-drop", "0", "--time", "10s", "--out", "q.onnx")
+
+    assert done.document["pair"]["drop"] < lossy["drop"]
+    assert any(note.startswith("mixed precision") for note in done.document["notes"])
 
 
 def test_a_goal_that_is_not_met_is_named_and_the_file_written(net: Path, data: Path) -> None:

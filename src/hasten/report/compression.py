@@ -30,7 +30,7 @@ def compression_summary(found: Compression) -> RenderableType:
     for row in _rows(pair):
         table.add_row(*map(Text, row))
     said = [Text(f"Note: {note}", style="dim") for note in (*found.notes, *pair.notes)]
-    steps = " + ".join(map(str, found.steps))
+    steps = " + ".join(map(str, found.steps)) or "as it was"
     said.append(Text(f"{steps}, measured on {pair.runtime}: {found.path}", style="bold"))
     said += [Text(f"NOT MET: {goal}", style="bold red") for goal in found.unmet]
     return Group(table, *said)
