@@ -21,7 +21,7 @@ class Solar(NamedTuple):
     held_out: Samples
 
 
-def solar(scratch: Path, *, calibration: int = 128, held_out: int | None = None) -> Solar:
+def solar(scratch: Path, *, calibration: int | None = 128, held_out: int | None = None) -> Solar:
     """Export the demo's network and read its images."""
     folder = build_demo(Quiet())
     inputs = [parse_input("image=float32[batch,3,224,224]")]

@@ -85,7 +85,7 @@ def test_the_step_writes_what_its_masks_say(tmp_path: Path) -> None:
     after = apply_step(before, Sparsify(0.6), Context(tmp_path))
     assert zero_share(after.graph) == pytest.approx(0.6, abs=1e-3)
     assert zero_share(before.graph) == 0
-    assert [str(step) for step in after.steps] == ["sparsify 0.6 global"]
+    assert [str(step) for step in after.steps] == ["sparsify sparsity=0.6 global"]
     masked = apply_masks(before.graph, masks(before.graph, Sparsify(0.6)))
     np.testing.assert_array_equal(held(after, "w2"), held(model_from_proto(masked), "w2"))
 

@@ -1,4 +1,4 @@
-"""Second moments of what each layer multiplies its weights with, streamed from the samples."""
+"""What layers multiply their weights with, and its second moments, streamed from the samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hasten.graph import Model
 
-__all__ = ["Moments", "layer_moments", "patches"]
+__all__ = ["Moments", "has_moments", "layer_moments", "outputs_at_patches", "patches"]
 
 #: Patches taken of one sample: beyond it neighbours say much the same, and cost as much.
 _PATCHES = 256
@@ -53,7 +53,7 @@ def layer_moments(model: Model, context: Context) -> dict[str, Moments]:
     moments. At most 128 samples are read, and layers of more than 16,384 inputs are left out.
     """
     constants = {tensor.name: tensor for tensor in model.graph.graph.initializer}
-    layers = [node for node in model.graph.graph.node if _has_moments(node, constants)]
+    layers = [node for node in model.graph.graph.node if has_moments(node, constants)]
     found: dict[str, _Sums] = {node.input[1]: _Sums() for node in layers}
     reads = list(dict.fromkeys(node.input[0] for node in layers))
     few = replace(context, calibration=_spread(context.calibration))
@@ -112,8 +112,8 @@ def patches(
     padded = np.pad(value, [(0, 0), (0, 0), *zip(before, after, strict=True)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, spans, tuple(range(2, 2 + rank)))
     places = [(s - 1) // by + 1 for s, by in zip(windows.shape[2 : 2 + rank], strides, strict=True)]
-    thin = math.ceil((math.prod(places) * value.shape[0] / _PATCHES) ** (1 / rank))
-    steps = [slice(None, None, stride * max(1, thin)) for stride in strides]
+    thin = _thinning(places, value.shape[0])
+    steps = [slice(None, None, stride * thin) for stride in strides]
     holes = [slice(None, None, by) for by in dilations]
     chosen = windows[(slice(None), slice(None), *steps, *holes)]
     groups = value.shape[1] // weight[1]
@@ -121,6 +121,21 @@ def patches(
     kernel = tuple(range(3 + rank, 3 + 2 * rank))
     ordered = split.transpose(1, 0, *range(3, 3 + rank), 2, *kernel)
     return np.ascontiguousarray(ordered.reshape(groups, -1, math.prod(weight[1:])), np.float32)
+
+
+def outputs_at_patches(node: onnx.NodeProto, value: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """What a layer gives at the places of ``patches``, of shape [patches, outputs]."""
+    if node.op_type != "Conv":
+        return np.asarray(value.reshape(-1, value.shape[-1]), np.float32)
+    thin = _thinning(value.shape[2:], value.shape[0])
+    chosen = value[(slice(None), slice(None), *[slice(None, None, thin)] * (value.ndim - 2))]
+    return np.asarray(np.moveaxis(chosen, 1, -1).reshape(-1, value.shape[1]), np.float32)
+
+
+def _thinning(places: Sequence[int], samples: int) -> int:
+    """Of how many places along an axis one is taken."""
+    every: float = (math.prod(places) * samples / _PATCHES) ** (1 / len(places))
+    return max(1, math.ceil(every))
 
 
 def _padding(
@@ -140,7 +155,8 @@ def _padding(
     return given[:rank], given[rank:]
 
 
-def _has_moments(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
+def has_moments(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
+    """Whether a node is a layer with a constant float weight whose patches can be taken."""
     tensor = constants.get(node.input[1]) if len(node.input) > 1 else None
     if tensor is None or tensor.data_type != _FLOAT or node.input[0] in constants:
         return False

@@ -19,6 +19,7 @@ from hasten.compress.channel_removal import pruned
 from hasten.compress.effect import Effect, Need
 from hasten.compress.importance import Importance, Importances, importances
 from hasten.compress.latency_goal import LatencyGoal
+from hasten.compress.reconstruction import reconstructed
 from hasten.compress.step import Context, StepConfig, applied
 from hasten.errors import OptionError, RefusedError
 from hasten.graph.operators import operator_label
@@ -37,7 +38,9 @@ class PruneChannels(StepConfig, frozen=True, tag="prune_channels"):
     ``ratio`` is the share of channels that goes from each group, half of them where no goal is
     given. ``latency_ratio`` is the share of the latency that is left, as measured on the runtime
     that the context's stopwatch runs, and ``size_ratio`` that of the constants' bytes; these two
-    choose for each group how many channels go.
+    choose for each group how many channels go. ``reconstruct`` solves the weights that are left
+    anew, so that layers give what they gave before; it needs calibration samples, and without any
+    it is left out and said so.
     """
 
     effect: ClassVar[Effect] = Effect(timed=True)
@@ -47,6 +50,7 @@ class PruneChannels(StepConfig, frozen=True, tag="prune_channels"):
     size_ratio: float | None = None
     importance: Importance = "magnitude"
     multiple: int = 8
+    reconstruct: bool = True
 
     def __post_init__(self) -> None:
         goals = {name: getattr(self, name) for name in ("ratio", "latency_ratio", "size_ratio")}
@@ -85,7 +89,12 @@ def apply(model: Model, config: PruneChannels, context: Context) -> Model:
             raise RefusedError("a goal in latency needs a stopwatch: nothing measures here")
         goal = LatencyGoal(model, found, values, context.stopwatch, config.multiple)
         keep = _kept(values, goal.reach(config.latency_ratio, context.progress))
-    return model.evolve(pruned(found, keep), model.signature, applied(config))
+    graph = pruned(found, keep)
+    if config.reconstruct and context.calibration is not None:
+        graph = reconstructed(graph, model, found, keep, context)
+    elif config.reconstruct:
+        context.notes.append("prune_channels: no samples to solve the weights anew with")
+    return model.evolve(graph, model.signature, applied(config))
 
 
 def _require_groups(found: ChannelMap, multiple: int) -> None:
