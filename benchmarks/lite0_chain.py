@@ -1,10 +1,10 @@
 """EfficientNet-Lite0 made small step by step: fine-tuned, pruned, distilled, trained for int8.
 
-Run: ``python benchmarks/lite0_chain.py [SEED ...]``. Real images of solar cells, three seeds. Channels
-go until half the latency on ONNX Runtime in fp32 is left, as measured; what is left learns from the
-network before, then once more with quantization, and runs on LiteRT. All are timed in paired
-rounds, beside PyTorch eager. Exits 1 unless pruning keeps to half the latency at 1.5 points or
-less, and the whole chain is 20 times as fast as PyTorch eager at 2 points or less.
+Run: ``python benchmarks/lite0_chain.py [SEED ...]``. Real images of solar cells, three seeds.
+Channels go until half the latency on ONNX Runtime in fp32 is left, as measured; what is left learns
+from the network before, then once more with quantization, and runs on LiteRT. All are timed in
+paired rounds, beside PyTorch eager. Exits 1 unless pruning keeps to half the latency at 1.5 points
+or less, and the whole chain is 20 times as fast as PyTorch eager at 2 points or less.
 
 What is trained is kept in the cache folder (see ``benchmarks/trained.py``).
 """

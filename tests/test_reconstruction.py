@@ -1,0 +1,104 @@
+"""Weights solved anew: what a pruned graph gives is brought back to what the whole one gave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from hasten.compress import Context, PruneChannels, apply_step
+from hasten.compress.channel_groups import channel_map
+from hasten.compress.channel_removal import pruned
+from hasten.compress.reconstruction import reconstructed
+from hasten.data import Samples
+from hasten.errors import RefusedError
+from hasten.graph import Model, model_from_proto
+from onnx_models import model, run, value
+
+RANDOM = np.random.default_rng(0)
+
+
+def tensor(name: str, values: np.ndarray) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.asarray(values, np.float32), name)
+
+
+def redundant() -> Model:
+    """Two convolutions; channels 4 to 7 between them are sums of channels 0 to 3."""
+    first = RANDOM.normal(size=(4, 3, 3, 3))
+    mixing = RANDOM.normal(size=(4, 4))
+    doubled = np.concatenate([first, np.einsum("ab,bcij->acij", mixing, first)])
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["h"], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["h", "w2"], ["g"]),
+        helper.make_node("GlobalAveragePool", ["g"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "w3", "b3"], ["y"], transB=1),
+    ]
+    weights = [
+        tensor("w1", doubled),
+        tensor("b1", RANDOM.normal(size=8)),
+        tensor("w2", RANDOM.normal(size=(6, 8, 1, 1))),
+        tensor("w3", RANDOM.normal(size=(2, 6))),
+        tensor("b3", RANDOM.normal(size=2)),
+    ]
+    graph = model(nodes, [value("x", ["n", 3, 8, 8])], [value("y", ["n", 2])], weights)
+    return model_from_proto(graph, "redundant")
+
+
+def samples(count: int = 32) -> Samples:
+    return Samples({"x": RANDOM.normal(size=(count, 3, 8, 8)).astype(np.float32)})
+
+
+def error(one: Model, other: Model, data: Samples) -> float:
+    feed = {"x": np.array(data.arrays["x"])}
+    want = run(other, feed)["y"]
+    return float(np.square(run(one, feed)["y"] - want).mean() / want.var())
+
+
+def test_channels_that_say_nothing_new_can_go_unnoticed(tmp_path: Path) -> None:
+    whole = redundant()
+    found = channel_map(whole.graph)
+    keep = {"w1": range(4)}
+    small = pruned(found, keep)
+    context = Context(tmp_path, calibration=samples())
+    solved = reconstructed(small, whole, found, keep, context)
+    unseen = samples()
+    left = error(model_from_proto(solved, "solved"), whole, unseen)
+    assert left < 1e-3 < error(model_from_proto(small, "small"), whole, unseen)
+
+
+def test_weights_stay_what_they_were_where_no_channel_goes(tmp_path: Path) -> None:
+    whole = redundant()
+    found = channel_map(whole.graph)
+    everything = {group.name: range(group.size) for group in found.groups}
+    context = Context(tmp_path, calibration=samples())
+    same = reconstructed(pruned(found, everything), whole, found, everything, context)
+    assert error(model_from_proto(same, "same"), whole, samples()) < 1e-9
+
+
+def test_the_step_is_nearer_to_the_whole_model_with_it_than_without(tmp_path: Path) -> None:
+    whole, data = redundant(), samples()
+
+    def without(reconstruct: bool) -> Model:
+        step = PruneChannels(ratio=0.5, multiple=1, reconstruct=reconstruct)
+        return apply_step(whole, step, Context(tmp_path, calibration=data))
+
+    unseen = samples()
+    assert error(without(True), whole, unseen) < 0.5 * error(without(False), whole, unseen)
+
+
+def test_a_step_without_samples_says_that_it_did_not_solve_anew(tmp_path: Path) -> None:
+    context = Context(tmp_path)
+    apply_step(redundant(), PruneChannels(ratio=0.5, multiple=1), context)
+    assert context.notes == ["prune_channels: no samples to solve the weights anew with"]
+
+
+def test_solving_without_samples_is_refused(tmp_path: Path) -> None:
+    whole = redundant()
+    found = channel_map(whole.graph)
+    keep = {"w1": range(4)}
+    with pytest.raises(RefusedError, match="no calibration samples"):
+        reconstructed(pruned(found, keep), whole, found, keep, Context(tmp_path))
