@@ -186,10 +186,13 @@ def _alone(
         cache = StepCache(cache_folder() / "steps") if way.cache else None
         chain = apply_recipe(read.model, recipe, context, cache)
         made, notes = chain.models[-1], chain.notes
+        if recipe.trains_float:
+            made, said = cleaned(made, read.validation, context.scratch)
+            notes = (*notes, *said)
         pair = measure_pair(*_sides(recipe, read, made), _measuring(read, way, kind))
         if _loses_too_much(pair, way) and search_s and isinstance(recipe.steps[-1], StaticInt8):
-            made, said = _within_drop(read, chain, way, kind, search_s)
-            notes = (*notes, *said)
+            made, reverted = _within_drop(read, chain, way, kind, search_s)
+            notes = (*notes, *reverted)
             pair = measure_pair(*_sides(recipe, read, made), _measuring(read, way, kind))
         made = replace(made, torch=None, tflite=None)
         few = read.validation.select(range(min(_COMPARED_SAMPLES, len(read.validation))))
@@ -227,11 +230,20 @@ def _read(
 ) -> _Read:
     progress = way.progress or Quiet()
     with progress.stage("reading the model", None):
-        model = load(source, way.example, inputs=way.inputs, scratch=scratch)
+        model = load(
+            source,
+            way.example,
+            inputs=way.inputs,
+            scratch=scratch,
+            keep_batch_norms=recipe.trains_float,
+        )
     calibration, validation, notes = read_divided(data, model, way.seed, scratch, progress)
     metric = resolve_metric(way.metric, validation)
     with progress.stage("cleaning the graph", None):
-        model, left = cleaned(model, validation, scratch)
+        # Cleaning folds batch norms too: what is trained is cleaned afterwards.
+        left: list[str] = []
+        if not recipe.trains_float:
+            model, left = cleaned(model, validation, scratch)
         teaching: Model | str | None = None
         if _is_url(teacher):
             teaching = str(teacher)

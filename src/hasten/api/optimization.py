@@ -85,13 +85,22 @@ def optimize(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hasten-")))
         with progress.stage("reading the model", None):
-            model = load(source, example, inputs=inputs, scratch=scratch)
+            training_first = recipe is not None and recipe.trains_float
+            model = load(
+                source,
+                example,
+                inputs=inputs,
+                scratch=scratch,
+                keep_batch_norms=training_first,
+            )
         calibration, validation, notes = read_divided(
             division, model, settings.seed, scratch, progress
         )
         judge_by = resolve_metric(metric, validation)
         with progress.stage("cleaning the graph", None):
-            model, left = cleaned(model, validation, scratch)
+            left: list[str] = []
+            if not training_first:  # cleaning folds batch norms, which training needs
+                model, left = cleaned(model, validation, scratch)
         chain = None
         if recipe is not None:
             training = read_training(division, model, recipe, scratch, progress)

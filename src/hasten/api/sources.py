@@ -62,14 +62,18 @@ def load(
     *,
     inputs: Sequence[InputSpec] = (),
     scratch: Path | None = None,
+    keep_batch_norms: bool = False,
 ) -> Model:
     """Return a model from a path, an nn.Module with an example, or package.module:callable.
 
-    See ``hasten.graph.load``. Without ``scratch``, what has to be on disk beside the model goes to
-    a temporary folder that stays until the system clears it.
+    ``keep_batch_norms`` is for one that is yet to be trained. See ``hasten.graph.load``. Without
+    ``scratch``, what has to be on disk beside the model goes to a temporary folder that stays until
+    the system clears it.
     """
     folder = scratch or Path(tempfile.mkdtemp(prefix="hasten-"))
-    return load_graph(source, example, inputs=inputs, scratch=folder)
+    return load_graph(
+        source, example, inputs=inputs, scratch=folder, keep_batch_norms=keep_batch_norms
+    )
 
 
 def read_divided(

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hasten.compress.channel_scaling import ChannelScaling
+from hasten.compress.fold_batch_norm import without_batch_norms
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
 from hasten.errors import RefusedError
 
@@ -26,13 +27,14 @@ _DAMPING = 0.7
 class Equalize(StepConfig, frozen=True, tag="equalize"):
     """Rescale channels so that the weights that make them and those that read them are alike.
 
-    Needs no samples and no settings. Batch norm is to be folded before, as cleaning does.
+    Needs no samples and no settings. Batch norms are folded first.
     """
 
 
 def apply(model: Model, config: Equalize, context: Context) -> Model:
     """Return the model with equalized weights; raises RefusedError where there is no such pair."""
     refuse_control_flow(model, "equalization")
+    whole, model = model, without_batch_norms(model)
     scaling = ChannelScaling(model.graph)
     if not scaling.free.any():
         raise RefusedError(
@@ -41,7 +43,7 @@ def apply(model: Model, config: Equalize, context: Context) -> Model:
         )
     graph = scaling.rescaled(equalizing_scales(scaling))
     equalized = model.evolve(graph, model.signature, applied(config))
-    before = context.unfolded.get(model.digest)
+    before = context.unfolded.get(whole.digest)
     if before is not None:
         context.unfolded[equalized.digest] = apply(before, config, context)
     return equalized

@@ -44,6 +44,7 @@ class PruneChannels(StepConfig, frozen=True, tag="prune_channels"):
     """
 
     effect: ClassVar[Effect] = Effect(timed=True)
+    unsaid_defaults: ClassVar[frozenset[str]] = frozenset({"reconstruct"})
 
     ratio: float | None = None
     latency_ratio: float | None = None

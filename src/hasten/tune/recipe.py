@@ -31,6 +31,12 @@ class Recipe(msgspec.Struct, frozen=True):
     name: str = ""
     source: str = ""
 
+    @property
+    def trains_float(self) -> bool:
+        """Whether a step trains a float graph: what comes from PyTorch keeps batch norms for it."""
+        effects = [step.effect for step in self.steps]
+        return any("training" in one.needs and one.makes == "same" for one in effects)
+
     def place(self, at: int) -> str:
         """Say where a step stands, for messages."""
         tag = _tag(self.steps[at])
