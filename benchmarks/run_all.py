@@ -12,7 +12,7 @@ from pathlib import Path
 _HERE = Path(__file__).parent
 _ALL = (
     *("calibrators", "overhead", "agreement", "compare"),
-    *("mixed_precision",),
+    *("calibration", "equalization", "four_bits", "distillation", "mixed_precision"),
     *("demo", "race", "litert", "litert_gpu", "load"),
     *("batcher_simulation", "serving", "serving_demo", "serving_modes", "serving_overload"),
     *("serving_cache", "zero_copy", "serving_soak"),

@@ -65,6 +65,7 @@ CONFIGS = {
     "u8 learned": TrainQuantized(activations="u8"),
     "s8 observed": TrainQuantized(activations="s8", ranges="observed"),
     "s8 w7 learned": TrainQuantized(activations="s8", weights="w7"),
+    "u8 w4 learned": TrainQuantized(weights="w4"),
 }
 
 
@@ -104,7 +105,9 @@ def test_an_untrained_module_computes_what_static_int8_does(
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**16), weights=st.sampled_from(["w8", "w7"]), axis=st.integers(0, 2))
+@given(
+    seed=st.integers(0, 2**16), weights=st.sampled_from(["w8", "w7", "w4"]), axis=st.integers(0, 2)
+)
 def test_a_fake_quantized_weight_is_what_its_integers_stand_for(
     seed: int, weights: Any, axis: int
 ) -> None:

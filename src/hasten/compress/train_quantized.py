@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from hasten.train import GraphModule
 
-__all__ = ["QuantizedTraining", "TrainQuantized", "apply", "prepare", "qat"]
+__all__ = ["QuantizedTraining", "TrainQuantized", "apply", "prepare", "qat", "trained"]
 
 _DOING = "training with quantization"
 #: Samples that are enough to know the ranges to begin with.
@@ -198,8 +198,8 @@ def prepare(model: Model, config: TrainQuantized, context: Context) -> Quantized
     return QuantizedTraining(module, model, config, source, ranges, made.ranges, frozenset(known))
 
 
-def apply(model: Model, config: TrainQuantized, context: Context) -> Model:
-    """Train a float model for int8, with itself as the teacher, and write it quantized."""
+def trained(model: Model, config: TrainQuantized, context: Context) -> QuantizedTraining:
+    """Train a float model for int8, with itself as the teacher unless the context has another."""
     from hasten.train import DistillationLoss, GraphModule, LabelLoss, logits_of, open_teacher
 
     samples = training_samples(context, _DOING)
@@ -217,7 +217,14 @@ def apply(model: Model, config: TrainQuantized, context: Context) -> Model:
         with closing(open_teacher(source, model.signature, context.scratch)) as teacher:
             learn(module, model, loss, config, context, teacher=teacher, doing=_DOING)
     training.module.load_state_dict(module.state_dict())
+    return training
+
+
+def apply(model: Model, config: TrainQuantized, context: Context) -> Model:
+    """Train a float model for int8, and write it quantized."""
+    training = trained(model, config, context)
     made = training.finish()
+    samples = training_samples(context, _DOING)
     some = samples.select(range(min(len(samples), _COMPARED_SAMPLES)))
     context.notes.append(
         f"{_DOING}: the module in training and the int8 graph of it agree on"
