@@ -29,7 +29,7 @@ from own_server import OwnServer, demo_bundle, image_request
 from serving_peers import one_row
 from wrk import Load, run_wrk
 
-_BLOCKS, _ROUNDS, _SECONDS = 3, 3, 1
+_BLOCKS, _ROUNDS, _SECONDS = 3, 2, 1
 _GAIN, _LOSS = 3.25, 0.97
 _WINDOW_US = 2000
 

@@ -9,7 +9,7 @@ import pytest
 from hasten.errors import ExpiredError, OverloadedError
 from hasten.serve.engine.request import NEVER_NS, Request
 from hasten.serve.engine.scheduler import Scheduler
-from scheduling import MS, finish, made, scheduler, settings_of
+from scheduling import MS, finish, made, scheduler, settings_of, times_of
 
 
 def admitted(one: Scheduler, *requests: Request) -> list[Request]:
@@ -391,6 +391,21 @@ def test_cancelling_what_runs_leaves_the_queue_alone() -> None:
 
 def test_settings_in_json_reach_the_scheduler() -> None:
     assert settings_of({"priority_levels": 2}).batching.priority_levels == 2
+
+
+def test_what_the_warm_up_timed_badly_is_tried_soon() -> None:
+    times = times_of(0.0, 1.0 * MS, (1, 2))
+    times.observe(8, 80.0 * MS)  # a stall, ten times as long as it takes
+    one = Scheduler(settings_of(), (1, 2, 8), times=times)
+    assert one.cap < 8
+    now = 0
+    for _ in range(64):
+        admitted(one, made(now))
+        batch = one.take(now)
+        assert batch is not None
+        now += MS
+        finish(one, batch, now)
+    assert one.cap == 8
 
 
 def test_a_size_that_looked_bad_once_is_tried_afresh() -> None:

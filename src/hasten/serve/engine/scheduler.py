@@ -20,7 +20,8 @@ __all__ = ["Scheduler"]
 
 #: Batches after which the model of their times is asked anew how large they should be.
 _REVIEW_EVERY = 64
-#: Reviews after which sizes are tried afresh.
+#: Reviews after which sizes are tried afresh; before, at each that is a power of two, since what
+#: the warm-up timed was alone on the machine.
 _AFRESH_EVERY = 32
 #: A larger batch is taken where it answers at least this share of the best rows a second.
 _CLOSE = 0.98
@@ -258,7 +259,8 @@ class Scheduler:
         if self._since_review >= max(_REVIEW_EVERY, len(self._sizes)):
             self._since_review = 0
             self._reviews += 1
-            self.review(afresh=not self._reviews % _AFRESH_EVERY)
+            young = self._reviews < _AFRESH_EVERY and self._reviews.bit_count() == 1
+            self.review(afresh=young or not self._reviews % _AFRESH_EVERY)
 
     def expire(self, now_ns: int) -> None:
         """Drop what waited too long, wherever it is in the queue."""
