@@ -1,6 +1,6 @@
 """Run every benchmark and keep its output beside it: calibrators.py -> calibrators.txt.
 
-Run: python benchmarks/run_all.py [NAME ...]. Takes about two hours; exits 1 if one misses.
+Run: python benchmarks/run_all.py [NAME ...]. Takes about four hours; exits 1 if one misses.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ _HERE = Path(__file__).parent
 _ALL = (
     *("calibrators", "overhead", "agreement", "compare"),
     *("calibration", "equalization", "four_bits", "distillation", "mixed_precision"),
+    *("lite0_chain",),
     *("demo", "race", "litert", "litert_gpu", "load"),
     *("batcher_simulation", "serving", "serving_demo", "serving_modes", "serving_overload"),
     *("serving_cache", "zero_copy", "serving_soak"),
