@@ -124,7 +124,8 @@ def test_nothing_is_written_where_stderr_is_no_terminal() -> None:
 def test_bars_of_a_command_leave_its_document_alone(show: Show, tmp_path: Path) -> None:
     net, data = saved_net(tmp_path), saved_data(tmp_path)
     command = ["optimize", str(net), "--data", str(data), "--out", str(tmp_path / "b")]
-    flags = ["--time", "14s", "--runtime", "onnxruntime", "--json"]
+    # All runtimes: on a fast machine the screening of one ends before a bar would be shown.
+    flags = ["--time", "14s", "--json"]
     out, seen = show([*PROGRAM, *command, *flags]).finish()
     assert json.loads(out)["format_version"] == 1
-    assert "screening" in seen or "confirming" in seen  # a fast machine screens in no time
+    assert "screening" in seen

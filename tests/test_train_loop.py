@@ -120,7 +120,7 @@ def test_training_that_was_killed_goes_on_from_its_checkpoint(tmp_path: Path) ->
             assert running.poll() is None
         running.kill()
 
-    long = msgspec.structs.replace(QUICK, epochs=500, held_out=0.0, time_s=0.01)
+    long = msgspec.structs.replace(QUICK, epochs=500, held_out=0.0, time_s=1e-9)
     _, history = trained(long, tmp_path)
 
     assert history.resumed_from >= 1
