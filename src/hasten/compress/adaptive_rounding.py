@@ -11,6 +11,7 @@ from hasten.compress.layer_inputs import layer_moments
 from hasten.compress.rounding import RoundedWeight, round_weights
 from hasten.compress.step import Context
 from hasten.compress.weight_int8 import PEAKS, Weights
+from hasten.graph import initializer_arrays
 
 if TYPE_CHECKING:
     from hasten.graph import Model
@@ -40,7 +41,7 @@ def round_adaptively(
     nearest = round_weights(model.graph, weights)
     moments = layer_moments(model, context)
     kinds = {node.input[1]: node.op_type for node in model.graph.graph.node if len(node.input) > 1}
-    values = _weights(model)
+    values = initializer_arrays(model.graph.graph)
     found = dict(nearest)
     with context.progress.stage("rounding", len(moments)) as advance:
         for name, one in moments.items():
@@ -81,12 +82,6 @@ def rounding_cost(weight: npt.NDArray[Any], moment: _Floats, rounded: RoundedWei
     error = np.moveaxis(rounded.values - weight, rounded.axis, 0)
     rows = error.reshape(moment.shape[0], -1, moment.shape[1]).astype(np.float64)
     return float(((rows @ moment) * rows).sum())
-
-
-def _weights(model: Model) -> dict[str, npt.NDArray[Any]]:
-    from onnx import numpy_helper
-
-    return {held.name: numpy_helper.to_array(held) for held in model.graph.graph.initializer}
 
 
 def _best_scale(rows: _Floats, moment: _Floats, peak: int) -> _Floats:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hasten.compress.rounding import RoundedWeight, round_weights
 from hasten.compress.weight_int8 import Weights
-from hasten.graph import node_names
+from hasten.graph import drop_unused, node_names
 
 if TYPE_CHECKING:
     import onnx
@@ -79,7 +79,7 @@ def correct_biases(
         corrected.graph.initializer.append(numpy_helper.from_array(values, name))
         del node.input[2:]
         node.input.append(name)
-    _drop_unused(corrected.graph)
+    drop_unused(corrected.graph)
     return corrected
 
 
@@ -105,12 +105,3 @@ def _mean_error(
     summed = error.reshape(*weight.shape[:2], -1).sum(axis=2)
     by_group = mean.reshape(groups, -1).repeat(weight.shape[0] // groups, axis=0)
     return np.asarray((summed * by_group).sum(axis=1), np.float64)
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Remove the biases that were replaced."""
-    used = {name for node in graph.node for name in node.input}
-    used.update(output.name for output in graph.output)
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hasten.graph import attribute_of, initializer_arrays
+
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Addend", "ChannelFlow", "Linear", "Norm", "attribute_of"]
+__all__ = ["Addend", "ChannelFlow", "Linear", "Norm"]
 
 _Ids = npt.NDArray[np.intp]
 #: The class of all channels that stay as they are.
@@ -72,7 +74,7 @@ class ChannelFlow:
     """
 
     def __init__(self, graph: onnx.ModelProto) -> None:
-        from onnx import numpy_helper, shape_inference
+        from onnx import shape_inference
 
         inferred = shape_inference.infer_shapes(graph).graph
         self._shapes = {
@@ -83,9 +85,7 @@ class ChannelFlow:
             for value in (*inferred.input, *inferred.value_info, *inferred.output)
             if value.type.tensor_type.HasField("shape")
         }
-        self.constants = {
-            tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer
-        }
+        self.constants = initializer_arrays(graph.graph)
         self.uses = Counter(name for node in graph.graph.node for name in node.input if name)
         self._parents = [_KEPT]
         self._ids: dict[tuple[str, int], _Ids] = {}
@@ -182,13 +182,3 @@ def _rows(node: onnx.NodeProto, weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
     ):
         weight = weight.T
     return weight.reshape(*weight.shape[:2], -1)
-
-
-def attribute_of(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    """The value of a node's attribute, or the default."""
-    from onnx import helper
-
-    for attribute in node.attribute:
-        if attribute.name == name:
-            return helper.get_attribute_value(attribute)
-    return default

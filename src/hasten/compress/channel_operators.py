@@ -8,19 +8,20 @@ freeze; where it cannot tell, it raises Untraceable, and all that the node touch
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hasten.compress.channel_reshape import reshaped
 from hasten.compress.channels import FIXED, Ids, Layout, Untraceable
+from hasten.graph import attribute_of
 
 if TYPE_CHECKING:
     import onnx
 
     from hasten.compress.channel_trace import Trace
 
-__all__ = ["DIMS_INPUTS", "OPERATORS", "Operator", "attribute", "is_depthwise"]
+__all__ = ["DIMS_INPUTS", "OPERATORS", "Operator", "is_depthwise"]
 
 Operator = Callable[["Trace", "onnx.NodeProto"], Sequence[Layout]]
 
@@ -29,17 +30,9 @@ DIMS_INPUTS = {"Reshape": 1, "Expand": 1, "Resize": 3}
 _SPLIT_INPUT_OPSET = 13
 
 
-def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    """Return the value of a node's attribute, or the default where it has none."""
-    from onnx import helper
-
-    found = next((one for one in node.attribute if one.name == name), None)
-    return default if found is None else helper.get_attribute_value(found)
-
-
 def is_depthwise(trace: Trace, node: onnx.NodeProto) -> bool:
     """Whether each input channel of a convolution has a group of its own."""
-    groups = int(attribute(node, "group", 1))
+    groups = int(attribute_of(node, "group", 1))
     weight = trace.shape(node.input[1])
     is_transposed = node.op_type == "ConvTranspose"
     return groups > 1 and (weight[0] == groups if is_transposed else weight[1] == 1)
@@ -48,7 +41,7 @@ def is_depthwise(trace: Trace, node: onnx.NodeProto) -> bool:
 def _convolution(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
     x = _kept(trace, trace.layout(node.input[0]), {1})
     weight = trace.layout(node.input[1])
-    groups = int(attribute(node, "group", 1))
+    groups = int(attribute_of(node, "group", 1))
     is_transposed = node.op_type == "ConvTranspose"
     consumed, produced = (weight[0], weight[1]) if is_transposed else (weight[1], weight[0])
     _mark(trace, node, produced, consumed)
@@ -104,8 +97,8 @@ def _mark(trace: Trace, node: onnx.NodeProto, produced: Ids | None, consumed: Id
 
 def _gemm(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
     a, b = trace.layout(node.input[0]), trace.layout(node.input[1])
-    a = a[::-1] if attribute(node, "transA", 0) else a
-    b = b[::-1] if attribute(node, "transB", 0) else b
+    a = a[::-1] if attribute_of(node, "transA", 0) else a
+    b = b[::-1] if attribute_of(node, "transB", 0) else b
     _mark(trace, node, b[1], b[0])
     trace.channels.tie(a[1], b[0])
     out: Layout = (a[0], b[1])
@@ -191,14 +184,14 @@ def _layer_norm(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
 def _softmax(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
     x = trace.layout(node.input[0])
     flattens = trace.opset < _SPLIT_INPUT_OPSET  # then all axes from the first one on are one
-    axis = int(attribute(node, "axis", 1 if flattens else -1)) % len(x)
+    axis = int(attribute_of(node, "axis", 1 if flattens else -1)) % len(x)
     normalised = set(range(axis, len(x))) if flattens else {axis}
     return [_kept(trace, x, set(range(len(x))) - normalised)]
 
 
 def _transpose(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
     x = trace.layout(node.input[0])
-    order = attribute(node, "perm", list(range(len(x)))[::-1])
+    order = attribute_of(node, "perm", list(range(len(x)))[::-1])
     if node.input[0] in trace.weights:
         trace.weights.add(node.output[0])
     return [tuple(x[axis] for axis in order)]
@@ -206,7 +199,7 @@ def _transpose(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
 
 def _concat(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
     layouts = [trace.layout(name) for name in node.input]
-    along = int(attribute(node, "axis", 0)) % len(layouts[0])
+    along = int(attribute_of(node, "axis", 0)) % len(layouts[0])
     out: list[Ids | None] = []
     for axis in range(len(layouts[0])):
         parts = [layout[axis] for layout in layouts]
@@ -238,7 +231,7 @@ def _joined(
 
 def _split(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
     x = trace.layout(node.input[0])
-    axis = int(attribute(node, "axis", 0)) % len(x)
+    axis = int(attribute_of(node, "axis", 0)) % len(x)
     sizes = [trace.shape(name)[axis] for name in node.output]
     ids = x[axis]
     parts: Sequence[Ids | None] = [None] * len(sizes)
@@ -261,7 +254,7 @@ def _reshape(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
 def _resized(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
     """Axes of the same size before and after pass; an axis of one that grows has no channels."""
     x = trace.layout(node.input[0])
-    if attribute(node, "axes", None) is not None:
+    if attribute_of(node, "axes", None) is not None:
         raise Untraceable
     at = DIMS_INPUTS.get(node.op_type)
     if at is not None and at < len(node.input) and node.input[at]:
@@ -276,12 +269,12 @@ def _resized(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
 def _reduced(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
     x = trace.layout(node.input[0])
     given = node.input[1] if len(node.input) > 1 else ""
-    listed = trace.array(given) if given else attribute(node, "axes", None)
+    listed = trace.array(given) if given else attribute_of(node, "axes", None)
     if listed is None or len(listed) == 0:
         raise Untraceable
     axes = {int(axis) % len(x) for axis in listed}
     kept = _kept(trace, x, set(range(len(x))) - axes)
-    if attribute(node, "keepdims", 1):
+    if attribute_of(node, "keepdims", 1):
         return [kept]
     return [tuple(ids for axis, ids in enumerate(kept) if axis not in axes)]
 
@@ -299,7 +292,7 @@ def _slice(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
 def _gather(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
     """Put the axes of the indices in the place of the one looked up, of which everything stays."""
     x = trace.layout(node.input[0])
-    axis = int(attribute(node, "axis", 0)) % len(x)
+    axis = int(attribute_of(node, "axis", 0)) % len(x)
     kept = _kept(trace, x, set(range(len(x))) - {axis})
     trace.freeze(node.input[1])
     if node.input[0] in trace.weights:  # an embedding
@@ -312,7 +305,7 @@ def _padded(trace: Trace, node: onnx.NodeProto) -> Sequence[Layout]:
     x = trace.layout(node.input[0])
     if len(node.input) > 3 and node.input[3]:  # noqa: PLR2004 - the fourth input, some axes
         raise Untraceable
-    given = attribute(node, "pads", None)
+    given = attribute_of(node, "pads", None)
     pads = np.reshape(trace.array(node.input[1]) if given is None else given, (2, -1))
     return [_kept(trace, x, {int(axis) for axis in np.flatnonzero(~pads.any(axis=0))})]
 

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hasten.compress.channel_groups import ChannelMap, channel_map
-from hasten.compress.channel_operators import DIMS_INPUTS, attribute, is_depthwise
+from hasten.compress.channel_operators import DIMS_INPUTS, is_depthwise
 from hasten.compress.channels import FIXED, Ids, Untraceable
 from hasten.errors import OptionError, RefusedError, one_line
+from hasten.graph import attribute_of, drop_unused
 from hasten.graph.operators import node_label
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def pruned(found: ChannelMap, keep: Mapping[str, Sequence[int] | Ids]) -> onnx.M
     for tensor in graph.graph.initializer:
         if tensor.name in found.trace.channels.layouts:
             _shrink(tensor, found, gone)
-    _drop_unused(graph.graph)
+    drop_unused(graph.graph)
+    _shrink_listed(graph.graph)
     return _with_shapes(graph)
 
 
@@ -106,7 +108,7 @@ def _resize(
 def _resize_split(
     graph: onnx.ModelProto, found: ChannelMap, node: onnx.NodeProto, gone: npt.NDArray[np.bool_]
 ) -> None:
-    axis = int(attribute(node, "axis", 0))
+    axis = int(attribute_of(node, "axis", 0))
     layouts = [found.trace.layout(name) for name in node.output]
     left = [_left(layout[axis], gone) for layout in layouts]
     if all(size is None for size in left):
@@ -150,16 +152,11 @@ def _constant(graph: onnx.ModelProto, name: str, values: Sequence[int | str | No
     return name
 
 
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input}
-    used.update(output.name for output in graph.output)
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    constants = {tensor.name for tensor in kept}
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in kept}
-    for value in graph.input:  # old files list their weights as inputs too
-        if value.name in constants:
+def _shrink_listed(graph: onnx.GraphProto) -> None:
+    """Give weights that old files list as inputs too the sizes that they have now."""
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in graph.input:
+        if value.name in shapes:
             for dim, size in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
                 dim.dim_value = size
 

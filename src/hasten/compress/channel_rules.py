@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hasten.compress.channel_flow import Addend, ChannelFlow, Linear, Norm, attribute_of
+from hasten.compress.channel_flow import Addend, ChannelFlow, Linear, Norm
+from hasten.graph import attribute_of
 
 if TYPE_CHECKING:
     import onnx

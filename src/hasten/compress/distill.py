@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from hasten.compress.effect import Effect, Need
 from hasten.compress.step import Context, StepConfig, applied
-from hasten.compress.training import learn, teacher_of, training_samples
+from hasten.compress.training import (
+    learn,
+    needs_with,
+    require_alpha,
+    teacher_of,
+    training_samples,
+)
 from hasten.data import Samples
 from hasten.errors import ModelError, OptionError
 from hasten.train.schedule import Schedule
@@ -47,8 +53,7 @@ class Distill(Schedule, StepConfig, frozen=True, tag="distill"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.alpha <= 1:
-            raise OptionError(expected="a share from 0 to 1", got=str(self.alpha), where="alpha")
+        require_alpha(self.alpha)
         if self.method == "match" and self.alpha:
             raise OptionError(expected="0 with method match", got=str(self.alpha), where="alpha")
         if not self.temperature > 0:
@@ -58,7 +63,7 @@ class Distill(Schedule, StepConfig, frozen=True, tag="distill"):
     @property
     def needs(self) -> frozenset[Need]:
         """Samples, and labels unless the teacher's answers are all that counts."""
-        return self.effect.needs | ({"labels"} if self.alpha else set())
+        return needs_with(self.effect, self.alpha)
 
 
 def apply(model: Model, config: Distill, context: Context) -> Model:

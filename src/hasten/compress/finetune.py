@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from hasten.compress.effect import Effect, Need
 from hasten.compress.step import Context, StepConfig, applied
-from hasten.compress.training import learn, teacher_of, training_samples
-from hasten.errors import OptionError
+from hasten.compress.training import (
+    learn,
+    needs_with,
+    require_alpha,
+    teacher_of,
+    training_samples,
+)
 from hasten.train.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -35,13 +40,12 @@ class Finetune(Schedule, StepConfig, frozen=True, tag="finetune"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.alpha <= 1:
-            raise OptionError(expected="a share from 0 to 1", got=str(self.alpha), where="alpha")
+        require_alpha(self.alpha)
 
     @property
     def needs(self) -> frozenset[Need]:
         """Samples, and labels unless the teacher's answers are all that counts."""
-        return self.effect.needs | ({"labels"} if self.alpha else set())
+        return needs_with(self.effect, self.alpha)
 
 
 def apply(model: Model, config: Finetune, context: Context) -> Model:

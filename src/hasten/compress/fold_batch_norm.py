@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hasten.graph import drop_unused
+
 if TYPE_CHECKING:
     import onnx
 
@@ -46,10 +48,7 @@ def fold_batch_norms(graph: onnx.ModelProto) -> onnx.ModelProto:
         folded.graph.node.remove(norm)
     if len(folded.graph.node) == len(graph.graph.node):
         return graph
-    used = {name for node in folded.graph.node for name in node.input}
-    kept = [tensor for tensor in folded.graph.initializer if tensor.name in used]
-    del folded.graph.initializer[:]
-    folded.graph.initializer.extend(kept)
+    drop_unused(folded.graph)
     return folded
 
 

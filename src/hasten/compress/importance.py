@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,9 @@ import numpy.typing as npt
 from hasten.compress.channel_groups import ChannelGroup, Member, per_channel
 from hasten.compress.step import Context
 from hasten.errors import RefusedError
+from hasten.graph import initializer_arrays
 
 if TYPE_CHECKING:
-    import onnx
-
     from hasten.graph import Model
 
 __all__ = ["Importance", "Importances", "importances"]
@@ -43,7 +42,7 @@ def importances(
 
 def _magnitude(model: Model, groups: Sequence[ChannelGroup], context: Context) -> Importances:
     del context
-    arrays = _arrays(model.graph)
+    arrays = initializer_arrays(model.graph.graph)
 
     def norm(member: Member) -> npt.NDArray[np.float64]:
         squares = np.square(arrays[member.constant], dtype=np.float64)
@@ -54,7 +53,7 @@ def _magnitude(model: Model, groups: Sequence[ChannelGroup], context: Context) -
 
 def _batch_norm(model: Model, groups: Sequence[ChannelGroup], context: Context) -> Importances:
     del context
-    arrays = _arrays(model.graph)
+    arrays = initializer_arrays(model.graph.graph)
     found = {}
     for group in groups:
         scales = [
@@ -75,12 +74,6 @@ def _taylor(model: Model, groups: Sequence[ChannelGroup], context: Context) -> I
     from hasten.compress.taylor import taylor_importances  # needs the extra torch
 
     return taylor_importances(model, groups, context)
-
-
-def _arrays(graph: onnx.ModelProto) -> dict[str, npt.NDArray[Any]]:
-    from onnx import numpy_helper
-
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
 
 
 _KINDS: dict[Importance, Callable[[Model, Sequence[ChannelGroup], Context], Importances]] = {

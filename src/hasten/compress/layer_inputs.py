@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hasten.graph import Model
 
-__all__ = ["Moments", "has_moments", "layer_moments", "outputs_at_patches", "patches"]
+__all__ = ["Moments", "has_moments", "layer_moments", "outputs_at_patches", "patches", "spread"]
 
 #: Patches taken of one sample: beyond it neighbours say much the same, and cost as much.
 _PATCHES = 256
@@ -56,7 +56,7 @@ def layer_moments(model: Model, context: Context) -> dict[str, Moments]:
     layers = [node for node in model.graph.graph.node if has_moments(node, constants)]
     found: dict[str, _Sums] = {node.input[1]: _Sums() for node in layers}
     reads = list(dict.fromkeys(node.input[0] for node in layers))
-    few = replace(context, calibration=_spread(context.calibration))
+    few = replace(context, calibration=spread(context.calibration, _SAMPLES))
     for values in activations(model, reads, few, "reading layers") if layers else ():
         for node in layers:
             shape = tuple(constants[node.input[1]].dims)
@@ -64,11 +64,11 @@ def layer_moments(model: Model, context: Context) -> dict[str, Moments]:
     return {name: sums.moments for name, sums in found.items()}
 
 
-def _spread(samples: Samples | None) -> Samples | None:
-    """At most 128 of the samples, evenly spread."""
-    if samples is None or len(samples) <= _SAMPLES:
+def spread(samples: Samples | None, count: int) -> Samples | None:
+    """At most so many of the samples, evenly spread; None where there are none."""
+    if samples is None or len(samples) <= count:
         return samples
-    return samples.select(np.linspace(0, len(samples) - 1, _SAMPLES).astype(int).tolist())
+    return samples.select(np.linspace(0, len(samples) - 1, count).astype(int).tolist())
 
 
 class _Sums:

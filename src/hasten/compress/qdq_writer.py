@@ -20,7 +20,7 @@ from hasten.compress.shared_ranges import shared_ranges
 from hasten.compress.step import quiet_quantizer
 from hasten.compress.weight_int8 import Weights
 from hasten.errors import RefusedError, one_line
-from hasten.graph import node_names
+from hasten.graph import constants_of, node_names
 
 if TYPE_CHECKING:
     import onnx
@@ -147,7 +147,7 @@ def removed_by_writer(graph: onnx.ModelProto) -> dict[str, str]:
 
 def _clips_to_keep(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
     """Clips that no quantized range stands in for: it would hold zero, and they may not."""
-    constants = _constants(graph)
+    constants = constants_of(graph.graph)
     clips = [node for node in graph.graph.node if node.op_type == "Clip"]
     return [node for node in clips if not _holds_zero(node, constants)]
 
@@ -175,21 +175,11 @@ def _bounds(rectifier: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]
 
 def _rectified(graph: onnx.ModelProto) -> dict[str, Range]:
     """Tensors whose range stands in for the Relu or Clip before them, and what that lets pass."""
-    constants = _constants(graph)
+    constants = constants_of(graph.graph)
     removed = removed_by_writer(graph).items()
     made = {node.output[0]: node for node in graph.graph.node if node.op_type in _RECTIFIERS}
     bounds = {output: _bounds(made[output], constants) for _, output in removed}
     return {name: found for name, found in bounds.items() if found is not None}
-
-
-def _constants(graph: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
-    made = {
-        node.output[0]: attribute.t
-        for node in graph.graph.node
-        for attribute in node.attribute
-        if node.op_type == "Constant" and attribute.name == "value"
-    }
-    return made | {tensor.name: tensor for tensor in graph.graph.initializer}
 
 
 def _tensors_range(ranges: Mapping[str, Range]) -> Any:

@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from hasten.compress.channel_groups import ChannelMap
 from hasten.compress.channels import FIXED, Ids, Untraceable
-from hasten.compress.layer_inputs import has_moments, outputs_at_patches, patches
+from hasten.compress.layer_inputs import has_moments, outputs_at_patches, patches, spread
 from hasten.compress.observation import activations
 from hasten.compress.step import Context
-from hasten.graph import Model
+from hasten.graph import Model, attribute_of
 from hasten.progress import Quiet
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def reconstructed(
     """
     import onnx
 
-    few = replace(context, calibration=_few(context), progress=Quiet())
+    few = replace(context, calibration=spread(context.calibration, _SAMPLES), progress=Quiet())
     gone = found.gone(keep)
     written = onnx.ModelProto()
     written.CopyFrom(graph)
@@ -69,13 +69,6 @@ def reconstructed(
                 _solve(written, node, sums)
             advance(1)
     return written
-
-
-def _few(context: Context) -> Any:
-    samples = context.calibration
-    if samples is None or len(samples) <= _SAMPLES:
-        return samples
-    return samples.select(np.linspace(0, len(samples) - 1, _SAMPLES).astype(int).tolist())
 
 
 def _layers(graph: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
@@ -172,12 +165,12 @@ def _solve(graph: onnx.ModelProto, node: onnx.NodeProto, sums: _Sums) -> None:
     constants = {tensor.name: tensor for tensor in graph.graph.initializer}
     old = numpy_helper.to_array(constants[node.input[1]]).astype(np.float64)
     turned = node.op_type == "MatMul" or (
-        node.op_type == "Gemm" and not any(a.name == "transB" and a.i for a in node.attribute)
+        node.op_type == "Gemm" and not attribute_of(node, "transB", 0)
     )
     rows = old.T if turned else old
     groups = 1
     if node.op_type == "Conv":
-        groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+        groups = attribute_of(node, "group", 1)
     before = rows.reshape(groups, rows.shape[0] // groups, -1)
     weights, biases = sums.solution(before, biased=node.op_type != "MatMul")
     solved = weights.reshape(rows.shape)

@@ -19,11 +19,11 @@ from hasten.compress.observation import folded_ranges, observe
 from hasten.compress.qdq_writer import write_qdq
 from hasten.compress.static_int8 import Calibrator
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
-from hasten.compress.training import learn, training_samples
+from hasten.compress.training import learn, needs_with, require_alpha, training_samples
 from hasten.compress.weight_int8 import PEAKS, Weights
 from hasten.data import METRICS, Samples, Source, load_samples
-from hasten.errors import OptionError, RefusedError
-from hasten.graph import InputSpec, Model, clean, load
+from hasten.errors import RefusedError
+from hasten.graph import InputSpec, Model, clean, constants_of, load
 from hasten.runtimes import Execution, get_runtime
 from hasten.train.schedule import Schedule
 
@@ -66,13 +66,12 @@ class TrainQuantized(Schedule, StepConfig, frozen=True, tag="train_quantized"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.alpha <= 1:
-            raise OptionError(expected="a share from 0 to 1", got=str(self.alpha), where="alpha")
+        require_alpha(self.alpha)
 
     @property
     def needs(self) -> frozenset[Need]:
         """Samples, and labels unless the teacher's answers are all that counts."""
-        return self.effect.needs | ({"labels"} if self.alpha else set())
+        return needs_with(self.effect, self.alpha)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +93,6 @@ class QuantizedTraining:
     def finish(self) -> Model:
         """Return the quantized model with the trained weights and ranges."""
         from onnx import numpy_helper
-
-        from hasten.train.parameters import constants_of
 
         source = type(self.source)()
         source.CopyFrom(self.source)

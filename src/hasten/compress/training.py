@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hasten.compress.effect import Effect, Need
 from hasten.compress.step import Context
 from hasten.data import Samples
-from hasten.errors import RefusedError
+from hasten.errors import OptionError, RefusedError
 from hasten.train.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -18,10 +19,21 @@ if TYPE_CHECKING:
     from hasten.train import GraphModule, History, Teacher
     from hasten.train.losses import Loss
 
-__all__ = ["learn", "teacher_of", "training_samples"]
+__all__ = ["learn", "needs_with", "require_alpha", "teacher_of", "training_samples"]
 
 #: A step whose zeros are to stay: what it leaves out would come back with the first gradient.
 _SPARSIFY = "sparsify"
+
+
+def require_alpha(alpha: float) -> None:
+    """Raise OptionError unless this can be the share of the loss that labels have."""
+    if not 0 <= alpha <= 1:
+        raise OptionError(expected="a share from 0 to 1", got=str(alpha), where="alpha")
+
+
+def needs_with(effect: Effect, alpha: float) -> frozenset[Need]:
+    """Return what a step needs: labels too, unless the teacher's answers are all that counts."""
+    return effect.needs | ({"labels"} if alpha else set())
 
 
 def training_samples(context: Context, doing: str) -> Samples:

@@ -6,11 +6,17 @@ that needs it, so a worker process that only runs a model stays small.
 
 from hasten.graph.blocks import Block, blocks, node_names
 from hasten.graph.clean import Arrays, Run, clean
+from hasten.graph.constants import constants_of, drop_unused, initializer_arrays
 from hasten.graph.load import load
 from hasten.graph.model import AppliedStep, Model, TFLiteSource, TorchSource
 from hasten.graph.object_path import import_object
 from hasten.graph.onnx_file import model_from_proto, read_onnx, signature_of, write_onnx
-from hasten.graph.operators import all_nodes, control_flow, unknown_operators
+from hasten.graph.operators import (
+    all_nodes,
+    attribute_of,
+    control_flow,
+    unknown_operators,
+)
 from hasten.graph.output_file import require_free_file, write_whole
 from hasten.graph.pt2_archive import open_exported_program
 from hasten.graph.signature import InputSpec, Signature, TensorSpec, numpy_dtype, parse_input
@@ -29,11 +35,15 @@ __all__ = [
     "TensorSpec",
     "TorchSource",
     "all_nodes",
+    "attribute_of",
     "blocks",
     "clean",
+    "constants_of",
     "control_flow",
+    "drop_unused",
     "export_torch",
     "import_object",
+    "initializer_arrays",
     "load",
     "model_from_proto",
     "node_names",

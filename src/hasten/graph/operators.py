@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "all_nodes",
     "all_scopes",
+    "attribute_of",
     "control_flow",
     "is_default_domain",
     "node_label",
@@ -60,6 +61,14 @@ def all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """Yield every node of a model, those inside subgraphs and functions included."""
     for scope in all_scopes(proto):
         yield from scope.node
+
+
+def attribute_of(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """Return the value of a node's attribute, or the default where it has none."""
+    from onnx import helper
+
+    found = next((one for one in node.attribute if one.name == name), None)
+    return default if found is None else helper.get_attribute_value(found)
 
 
 def is_default_domain(domain: str) -> bool:

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from hasten.errors import RefusedError, RuntimeFailureError, one_line
+from hasten.graph import constants_of
 from hasten.train.operators import OPERATORS, REFUSALS, Mode, Node, Operator
-from hasten.train.parameters import constants_of, running_statistics, trainable_weights
+from hasten.train.parameters import running_statistics, trainable_weights
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hasten.graph import constants_of
+
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["constants_of", "running_statistics", "trainable_weights"]
+__all__ = ["running_statistics", "trainable_weights"]
 
 #: TensorProto.FLOAT, without importing onnx.
 _FLOAT = 1
@@ -33,18 +35,6 @@ _WEIGHTS: dict[str, tuple[int, ...]] = {
 #: Biases and scales that exporters write apart, where they lie behind a weight: before the first
 #: one stands the normalisation of the input, which is not learnt.
 _BEHIND_WEIGHTS = frozenset({"Add", "Mul"})
-
-
-def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """Return the constant tensors of a graph by name: initializers, and values of Constant."""
-    made = {
-        node.output[0]: attribute.t
-        for node in graph.node
-        if node.op_type == "Constant"
-        for attribute in node.attribute
-        if attribute.name == "value"
-    }
-    return made | {tensor.name: tensor for tensor in graph.initializer}
 
 
 def trainable_weights(graph: onnx.GraphProto) -> list[str]:

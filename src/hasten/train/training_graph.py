@@ -17,9 +17,9 @@ import numpy as np
 from onnx import helper, numpy_helper
 
 from hasten.errors import RefusedError
+from hasten.graph import constants_of
 from hasten.graph.operators import node_label
 from hasten.train.operators.fake_quantize import ACTIVATION, BIAS, DOMAIN, WEIGHT
-from hasten.train.parameters import constants_of
 
 if TYPE_CHECKING:
     import onnx
