@@ -16,7 +16,6 @@ from hasten.api.sources import (
     read_training,
     require_samples,
 )
-from hasten.cache_folder import cache_folder
 from hasten.compress import (
     Context,
     Distill,
@@ -183,7 +182,7 @@ def _alone(
     with tempfile.TemporaryDirectory(prefix="hasten-") as name:
         read = _read(recipe, source, data, way, Path(name), teacher=teacher)
         context = replace(read.context, stopwatch=_stopwatch(read.context, kind))
-        cache = StepCache(cache_folder() / "steps") if way.cache else None
+        cache = StepCache.of_user() if way.cache else None
         chain = apply_recipe(read.model, recipe, context, cache)
         made, notes = chain.models[-1], chain.notes
         if recipe.trains_float:

@@ -13,7 +13,6 @@ import msgspec
 
 from hasten.api.sources import Data, cleaned, load, read_divided, read_training, require_samples
 from hasten.bundle import Manifest, require_free, write_bundle
-from hasten.cache_folder import cache_folder
 from hasten.compress import Context
 from hasten.data import Source, resolve_metric
 from hasten.errors import OptionError, RefusedError
@@ -85,13 +84,13 @@ def optimize(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hasten-")))
         with progress.stage("reading the model", None):
-            training_first = recipe is not None and recipe.trains_float
+            to_be_trained = recipe is not None and recipe.trains_float
             model = load(
                 source,
                 example,
                 inputs=inputs,
                 scratch=scratch,
-                keep_batch_norms=training_first,
+                keep_batch_norms=to_be_trained,
             )
         calibration, validation, notes = read_divided(
             division, model, settings.seed, scratch, progress
@@ -99,7 +98,7 @@ def optimize(
         judge_by = resolve_metric(metric, validation)
         with progress.stage("cleaning the graph", None):
             left: list[str] = []
-            if not training_first:  # cleaning folds batch norms, which training needs
+            if not to_be_trained:  # cleaning folds batch norms, which training needs
                 model, left = cleaned(model, validation, scratch)
         chain = None
         if recipe is not None:
@@ -112,7 +111,7 @@ def optimize(
                 training=training,
                 stopwatch=_stopwatch(settings, scratch),
             )
-            steps = StepCache(cache_folder() / "steps") if cache else None
+            steps = StepCache.of_user() if cache else None
             chain = apply_recipe(model, recipe, context, steps)
             left.append(f"beside the reference, only the graph of {_named(recipe)} raced")
             deadline = Deadline.after(settings.time_s)

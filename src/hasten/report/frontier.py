@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from hasten.bundle.manifest import Manifest, PrecisionPoint
+from hasten.report.titled import titled_table
 from hasten.report.units import MetricUnit, significant, speedup
 
 __all__ = ["float_blocks", "frontier_table"]
@@ -15,17 +15,7 @@ __all__ = ["float_blocks", "frontier_table"]
 def frontier_table(manifest: Manifest) -> Table:
     """Return the mixtures that none beats in both speed and accuracy, the fastest first."""
     unit = MetricUnit(manifest.evidence.budget.metric)
-    table = Table(
-        title="Mixed precision: blocks in float, the others in int8",
-        title_justify="left",
-        title_style="bold",
-        header_style="",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 0, 0, 1),
-        pad_edge=False,
-        expand=True,
-        show_edge=False,
-    )
+    table = titled_table("Mixed precision: blocks in float, the others in int8")
     table.add_column("float blocks", ratio=1)
     table.add_column("runtime", no_wrap=True)
     for heading in ("ms", "over all int8", unit.name):

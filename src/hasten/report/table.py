@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +12,7 @@ from hasten.bundle.manifest import CandidateRecord, Manifest
 from hasten.report.frontier import frontier_table
 from hasten.report.placement import placement_table
 from hasten.report.reasons import shortened
+from hasten.report.titled import titled_table
 from hasten.report.units import MetricUnit, latency, megabytes, proportion, significant, speedup
 
 __all__ = ["candidates_table", "ledger_table", "print_result", "summary"]
@@ -37,7 +37,7 @@ def candidates_table(manifest: Manifest) -> RenderableType:
 
 
 def _timed_table(timed: Iterable[tuple[float, CandidateRecord]], unit: MetricUnit) -> Table:
-    table = _table("Candidates that were timed, from fast to slow")
+    table = titled_table("Candidates that were timed, from fast to slow")
     table.add_column("candidate", ratio=1)
     for heading in ("ms", "speedup", unit.name, "MB"):
         table.add_column(Text(heading), justify="right", no_wrap=True)
@@ -56,7 +56,7 @@ def _timed_table(timed: Iterable[tuple[float, CandidateRecord]], unit: MetricUni
 
 
 def _unusable_table(records: Iterable[CandidateRecord]) -> Table:
-    table = _table("Over budget, failed or refused")
+    table = titled_table("Over budget, failed or refused")
     table.add_column("candidate", ratio=3)
     table.add_column("status", no_wrap=True)
     table.add_column("reason", ratio=4)
@@ -73,7 +73,7 @@ def ledger_table(manifest: Manifest) -> RenderableType:
     if not evidence.ledger:
         return Text("No part was measured on its own.")
     unit = MetricUnit(evidence.budget.metric)
-    table = _table("What each part contributed")
+    table = titled_table("What each part contributed")
     table.add_column("part", ratio=1)
     for heading in ("its own speedup", unit.name, "size"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -93,7 +93,7 @@ def summary(manifest: Manifest) -> RenderableType:
     evidence = manifest.evidence
     reference, chosen = evidence.reference, evidence.chosen
     unit = MetricUnit(evidence.budget.metric)
-    table = _table("Result")
+    table = titled_table("Result")
     table.add_column("", no_wrap=True)
     table.add_column("reference", justify="right", ratio=3)
     table.add_column("chosen", justify="right", ratio=3, style="bold")
@@ -135,17 +135,3 @@ def print_result(manifest: Manifest, console: Console) -> None:
     for part in (*parts, summary(manifest)):
         console.print(part)
         console.print()
-
-
-def _table(title: str) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        header_style="",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 0, 0, 1),
-        pad_edge=False,
-        expand=True,
-        show_edge=False,
-    )

@@ -25,7 +25,6 @@ from hasten.tune.mixing import Mixing
 from hasten.tune.plan import Plan, make_plan
 from hasten.tune.race import Race
 from hasten.tune.settings import Settings
-from hasten.tune.stopwatch import RuntimeStopwatch
 
 __all__ = ["optimize"]
 
@@ -59,7 +58,6 @@ def optimize(
     deadline = deadline or Deadline.after(settings.time_s)
     preprocessing = validation.preprocessing
     context = Context(scratch, calibration, preprocessing, progress)
-    context.stopwatch = RuntimeStopwatch(scratch / "stopwatch", seed=settings.seed)
     builder = Builder(model, context)
     steps = None if chain is None else chain.steps
     if chain is not None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 import hasten
+from hasten.cache_folder import cache_folder
 from hasten.compress import Context, StepConfig
 from hasten.errors import OutputError, one_line
 from hasten.graph import AppliedStep, Model, Signature, write_whole
@@ -66,6 +67,11 @@ class StepCache:
     def __init__(self, folder: Path, *, capacity_bytes: int = _CAPACITY_BYTES) -> None:
         self._folder = folder
         self._capacity_bytes = capacity_bytes
+
+    @classmethod
+    def of_user(cls) -> StepCache:
+        """Return the one in the cache folder."""
+        return cls(cache_folder() / "steps")
 
     def problem(self) -> str:
         """Say why nothing can be kept here, or nothing; makes the folder."""
