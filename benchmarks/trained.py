@@ -19,7 +19,7 @@ import onnx
 from hasten.cache_folder import cache_folder
 from hasten.compress import Context, StepConfig, applied, apply_step
 from hasten.data import Samples, Top1
-from hasten.graph import Model, Signature, load
+from hasten.graph import Model, load
 from hasten.runtimes import Execution, get_runtime
 
 __all__ = ["Stage", "accuracy", "device", "outputs", "trained"]
@@ -80,8 +80,8 @@ def outputs(
     which = get_runtime(runtime)
     lowered = which.lower(model, scratch)
     session = which.open(lowered, Execution(threads=os.cpu_count() or 1))
-    name = lowered.signature.outputs[0].name
-    signature = Signature(lowered.signature.inputs, lowered.signature.outputs)
+    signature = lowered.signature
+    name = signature.outputs[0].name
     try:
         parts = [
             np.array(session.run(feed)[name])[:valid]

@@ -89,6 +89,24 @@ class Bench:
         loop = asyncio.get_running_loop()
         assert await loop.run_in_executor(None, runner.begun.acquire, True, PATIENCE_S)
 
+    async def occupied(self) -> Doubling:
+        """Ask for 1, and hold the only runner in that batch until its gate is set."""
+        (runner,) = self.runners
+        runner.gate.clear()
+        self.ask(1)
+        await self.begun(runner)
+        return runner
+
+    async def both_occupied(self) -> None:
+        """Ask for 1 and then 2, and hold a runner in each of these batches."""
+        for runner in self.runners:
+            runner.gate.clear()
+        self.ask(1)
+        await asyncio.sleep(0.01)
+        self.ask(2)
+        for runner in self.runners:
+            await self.begun(runner)
+
 
 def driven(
     work: Callable[[Bench], Awaitable[None]],
@@ -130,10 +148,7 @@ def test_requests_of_one_turn_of_the_loop_share_a_batch(*, inline: bool) -> None
 
 def test_what_came_while_a_batch_ran_is_the_next_batch() -> None:
     async def work(bench: Bench) -> None:
-        (runner,) = bench.runners
-        runner.gate.clear()
-        bench.ask(1)
-        await bench.begun(runner)
+        runner = await bench.occupied()
         for value in (2, 3):
             bench.ask(value)
             await asyncio.sleep(0)
@@ -146,13 +161,7 @@ def test_what_came_while_a_batch_ran_is_the_next_batch() -> None:
 
 def test_executors_run_side_by_side() -> None:
     async def work(bench: Bench) -> None:
-        for runner in bench.runners:
-            runner.gate.clear()
-        bench.ask(1)
-        await asyncio.sleep(0.01)
-        bench.ask(2)
-        for runner in bench.runners:
-            await bench.begun(runner)
+        await bench.both_occupied()
 
     assert sorted(one.ran for one in driven(work, executors=2).runners) == [[[1]], [[2]]]
 
@@ -162,13 +171,7 @@ def test_answers_keep_the_order_of_arrival_where_that_is_asked_for(
     *, preserve_ordering: bool
 ) -> None:
     async def work(bench: Bench) -> None:
-        for runner in bench.runners:
-            runner.gate.clear()
-        bench.ask(1)
-        await asyncio.sleep(0.01)
-        bench.ask(2)
-        for runner in bench.runners:
-            await bench.begun(runner)
+        await bench.both_occupied()
         slow = next(one for one in bench.runners if one is not _runner_of(bench, 2))
         fast = _runner_of(bench, 2)
         fast.gate.set()
@@ -203,10 +206,7 @@ def test_a_batch_that_fails_is_the_answer_of_its_requests_and_of_no_other(*, inl
 
 def test_a_cancelled_request_is_neither_run_nor_answered_and_holds_no_input() -> None:
     async def work(bench: Bench) -> None:
-        (runner,) = bench.runners
-        runner.gate.clear()
-        bench.ask(1)
-        await bench.begun(runner)
+        runner = await bench.occupied()
         waits = bench.ask(2)
         bench.ask(3)
         for _ in range(2):
@@ -257,10 +257,7 @@ def test_closing_lets_what_waits_end_and_takes_no_more(*, inline: bool) -> None:
 
 def test_a_queue_that_is_full_refuses_and_counts() -> None:
     async def work(bench: Bench) -> None:
-        (runner,) = bench.runners
-        runner.gate.clear()
-        bench.ask(1)
-        await bench.begun(runner)
+        await bench.occupied()
         bench.ask(2)
         with pytest.raises(OverloadedError):
             bench.ask(3)
@@ -273,10 +270,7 @@ def test_a_queue_that_is_full_refuses_and_counts() -> None:
 
 def test_one_that_waits_too_long_is_told_so_while_the_executor_is_busy() -> None:
     async def work(bench: Bench) -> None:
-        (runner,) = bench.runners
-        runner.gate.clear()
-        bench.ask(1)
-        await bench.begun(runner)
+        await bench.occupied()
         bench.ask(2)
         (error,) = await bench.answered(1)
         assert isinstance(error, HastenError)
