@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["cache_folder"]
+__all__ = ["cache_folder", "publish"]
 
 
 def cache_folder() -> Path:
@@ -16,3 +16,15 @@ def cache_folder() -> Path:
     named = os.environ.get("HASTEN_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(named) if named else Path(base) / "hasten"
+
+
+def publish(part: Path, folder: Path) -> None:
+    """Give a finished folder its name, unless another process was first with the same.
+
+    Raises OSError where it cannot have that name.
+    """
+    try:
+        part.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hasten.cache_folder import cache_folder
+from hasten.cache_folder import cache_folder, publish
 from hasten.data import Preprocessing, Samples, read_image_folder
 from hasten.demo.network import FEATURES, HEAD, features
 from hasten.errors import MissingExtraError
@@ -56,7 +56,7 @@ def build_demo(progress: Progress) -> Path:
     try:
         _sort_images(part, progress)
         _train_head(part, progress)
-        part.rename(folder)
+        publish(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
