@@ -68,16 +68,17 @@ class PyTorch:
         with reported(doing, extra="torch"):
             import torch
 
+            threads_before = torch.get_num_threads()
             torch.set_num_threads(execution.threads)
             with _LOADING:
                 module = _load(source)
             weights = [*module.parameters(), *module.buffers()]
             if not self.compiled:
-                return PyTorchSession(module, source, weights)
+                return PyTorchSession(module, source, weights, threads_before)
             import torch._inductor.config as inductor
 
             inductor.freezing = True
-            return PyTorchSession(torch.compile(module), source, weights)
+            return PyTorchSession(torch.compile(module), source, weights, threads_before)
 
 
 def _load(source: TorchSource) -> torch.nn.Module:
@@ -95,16 +96,22 @@ class PyTorchSession:
     """A module called in inference mode, NumPy in and NumPy out.
 
     Inputs are shared with the caller's arrays, unless these are read-only or the first run shows
-    that the module changes them. Outputs are the caller's own.
+    that the module changes them. Outputs are the caller's own. The number of threads is the
+    process's, as PyTorch knows no other: the one from before is back once the session is closed.
     """
 
     def __init__(
-        self, module: Callable[..., Any], source: TorchSource, weights: Iterable[torch.Tensor]
+        self,
+        module: Callable[..., Any],
+        source: TorchSource,
+        weights: Iterable[torch.Tensor],
+        threads_before: int,
     ) -> None:
         self._module = module
         self._source = source
         self._weights = frozenset(map(_storage, weights))
         self._copies_inputs = True
+        self._threads_before = threads_before
 
     def run(self, feed: Arrays) -> Arrays:
         """Run once; all outputs, in the model's order."""
@@ -133,8 +140,11 @@ class PyTorchSession:
         return value.detach().contiguous().numpy()
 
     def close(self) -> None:
-        """Drop the module."""
+        """Drop the module, and give the process its number of threads back."""
+        import torch
+
         del self._module
+        torch.set_num_threads(self._threads_before)
 
 
 def _storage(tensor: torch.Tensor) -> int:
