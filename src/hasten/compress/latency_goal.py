@@ -36,9 +36,11 @@ _STAGE = 0.7
 _POINTS = (0.75, 0.5, 0.25)
 _TABLE_ROUNDS = 3
 _CHECK_ROUNDS = 15
-#: How often the goal is corrected by what was measured, and how far from it is near enough.
+#: How often the goal is corrected by what was measured.
 _ATTEMPTS = 5
-_ABOVE, _BELOW = 1.01, 0.97
+#: What is steered to, as a share of what was asked for, and what is near enough: a little below, so
+#: that it holds when it is measured again.
+_AIM, _NEAREST, _FARTHEST = 0.97, 0.995, 0.94
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,7 @@ class LatencyGoal:
     multiple: int
 
     def reach(self, ratio: float, progress: Progress) -> Counts:
-        """Return the counts with which the measured latency is this share of the whole model's.
+        """Return counts with which the measured latency is at most this share of the whole model's.
 
         Raises RefusedError with what was reached where it stays above.
         """
@@ -67,7 +69,8 @@ class LatencyGoal:
     def _corrected(self, start: Counts, cost: Cost, ratio: float) -> Counts:
         """Correct the goal of the allocation by the ratio that was measured, until that holds."""
         whole, left = self._whole_ms(start)
-        goal = last = cost(start) * ratio * whole / left
+        aim = ratio * _AIM
+        goal = last = cost(start) * aim * whole / left
         tried: list[tuple[float, Counts]] = []
         for _ in range(_ATTEMPTS):
             try:
@@ -81,10 +84,10 @@ class LatencyGoal:
             whole, left = self._whole_ms(counts)
             measured = left / whole
             tried.append((measured, counts))
-            if ratio * _BELOW <= measured <= ratio * _ABOVE:
+            if ratio * _FARTHEST <= measured <= ratio * _NEAREST:
                 return counts
-            goal *= ratio / measured
-        enough = [one for one in tried if one[0] <= ratio * _ABOVE]
+            goal *= aim / measured
+        enough = [one for one in tried if one[0] <= ratio]
         if not enough:
             least = min(measured for measured, _ in tried)
             raise RefusedError(

@@ -8,23 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
 from hasten.data import Samples
 from hasten.errors import RuntimeFailureError
 from hasten.graph import Model
 from hasten.measure.clock import Deadline
 from hasten.measure.environment import physical_cores
 from hasten.measure.process import Worker
-from hasten.measure.rounds import Entrant, Measurement, run_rounds
+from hasten.measure.rounds import Entrant, run_rounds
+from hasten.measure.statistics import speedup
 from hasten.runtimes import Execution, get_runtime
 
 __all__ = ["RuntimeStopwatch"]
 
 _SAMPLES = 4
 _OPEN_LIMIT_S = 300.0
-#: Other work on the machine only ever adds to a run: the fast ones tell what the model takes.
-_FAST_PERCENTILE = 5
 
 
 @dataclass(eq=False)
@@ -42,8 +39,9 @@ class RuntimeStopwatch:
     def __call__(self, series: Iterable[Sequence[Model]], *, rounds: int) -> Iterator[list[float]]:
         """Yield the milliseconds of one run of each model; see ``hasten.compress.step``.
 
-        It is the fifth percentile of all runs: for the first model the least of its pairings, for
-        another this times the ratio within its own pairing.
+        For the first model it is the least median of its pairings, for another this times the ratio
+        within its own pairing: that of a race, the median over rounds. The fast runs alone would
+        flatter small models, which wait more for other work on the machine than they compute.
         """
         order = random.Random(self.seed)  # noqa: S311 - an order of rounds, not a secret
         self.scratch.mkdir(parents=True, exist_ok=True)
@@ -69,9 +67,10 @@ class RuntimeStopwatch:
             run_rounds(pair, rounds, order, Deadline.after(None))
             if pair[1].failure:
                 raise RuntimeFailureError(pair[1].failure)
-            first_ms, second_ms = (_fast_ms(entrant.measurement) for entrant in pair)
-            firsts.append(first_ms)
-            ratios.append(second_ms / first_ms)
+            first, second = (entrant.measurement for entrant in pair)
+            firsts.append(first.latency("latency").p50)
+            ratio = speedup(second.rounds("latency"), first.rounds("latency"))
+            ratios.append(ratio.median)
         return [min(firsts), *(ratio * min(firsts) for ratio in ratios)]
 
     def _open(self, worker: Worker, model: Model, folder: Path) -> None:
@@ -81,9 +80,3 @@ class RuntimeStopwatch:
         Samples.synthetic(model.signature, _SAMPLES, self.seed).save(samples)
         lowered = get_runtime(self.runtime).lower(model, folder)
         worker.open(self.runtime, lowered, self.execution, samples, _OPEN_LIMIT_S)
-
-
-def _fast_ms(found: Measurement) -> float:
-    """Return the time of the fast runs of all rounds."""
-    runs_ns = [ns for block in found.runs_ns for runs in block for ns in runs]
-    return float(np.percentile(runs_ns, _FAST_PERCENTILE)) / 1e6
