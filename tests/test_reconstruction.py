@@ -79,6 +79,22 @@ def test_weights_stay_what_they_were_where_no_channel_goes(tmp_path: Path) -> No
     assert error(model_from_proto(same, "same"), whole, samples()) < 1e-9
 
 
+def test_room_for_one_layer_at_a_time_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, context = redundant(), Context(tmp_path, calibration=samples())
+    found = channel_map(whole.graph)
+    keep = {"w1": range(4)}
+
+    def solved() -> bytes:
+        graph = reconstructed(pruned(found, keep), whole, found, keep, context)
+        return bytes(graph.SerializeToString(deterministic=True))
+
+    at_once = solved()
+    monkeypatch.setattr("hasten.compress.reconstruction._KEPT_BYTES", 1)
+    assert solved() == at_once
+
+
 def test_the_step_is_nearer_to_the_whole_model_with_it_than_without(tmp_path: Path) -> None:
     whole, data = redundant(), samples()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,8 @@ _SAMPLES = 64
 #: Pulls towards the weights that were there, as a share of the mean variance of the inputs: what
 #: the samples say nothing of stays as it is.
 _RIDGE = 1e-2
+#: What the whole model gave is kept of so many layers at once as this has room for.
+_KEPT_BYTES = 256 * 1024**2
 _BIAS = 2
 
 
@@ -59,16 +61,24 @@ def reconstructed(
     gone = found.gone(keep)
     written = onnx.ModelProto()
     written.CopyFrom(graph)
-    layers = list(_layers(written))
+    layers = [
+        _Layer(node, left)
+        for node in _layers(written)
+        if (left := _outputs_left(found, node, gone)) is not None
+    ]
     with context.progress.stage("solving weights anew", len(layers)) as advance:
-        for node in layers:
-            left = _outputs_left(found, node, gone)
-            if left is not None:
-                now = replace(model, content=written)
-                sums = _sums(node, left, now, model, few)
-                _solve(written, node, sums)
+        for layer, wanted in zip(layers, _wanted(layers, model, few), strict=True):
+            now = replace(model, content=written)
+            _solve(written, layer.node, _sums(layer.node, wanted, now, few))
             advance(1)
     return written
+
+
+class _Layer(NamedTuple):
+    """A node of the pruned graph, and which outputs of the whole layer are left in it."""
+
+    node: onnx.NodeProto
+    left: npt.NDArray[np.int64]
 
 
 def _layers(graph: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
@@ -138,23 +148,40 @@ class _Sums:
         return weights, biases
 
 
+def _wanted(
+    layers: Sequence[_Layer], whole: Model, context: Context
+) -> Iterator[list[npt.NDArray[np.float32]]]:
+    """Yield for each layer what the whole model gave at its patches, batch by batch.
+
+    The whole model is run again only once the layers that there was room for are through.
+    """
+    rest = list(layers)
+    while rest:
+        kept: list[list[npt.NDArray[np.float32]]] = [[] for _ in rest]
+        kept_bytes = 0
+        for values in activations(whole, [node.output[0] for node, _ in rest], context):
+            for found, (node, left) in zip(kept, rest, strict=False):
+                found.append(outputs_at_patches(node, values[node.output[0]])[:, left])
+                kept_bytes += found[-1].nbytes
+            while kept_bytes > _KEPT_BYTES and len(kept) > 1:
+                kept_bytes -= sum(one.nbytes for one in kept.pop())
+        yield from kept
+        del rest[: len(kept)]
+
+
 def _sums(
     node: onnx.NodeProto,
-    left: npt.NDArray[np.int64],
+    wanted: Sequence[npt.NDArray[np.float32]],
     now: Model,
-    whole: Model,
     context: Context,
 ) -> _Sums:
-    """Run both models: what reaches the layer now, and what it gave before."""
+    """Run the pruned model: what reaches the layer now, beside what it is to give."""
     weights = now.graph.graph.initializer
     shape = next(tuple(one.dims) for one in weights if one.name == node.input[1])
     sums = _Sums()
-    read, made = node.input[0], node.output[0]
-    inputs = activations(now, [read], context)
-    outputs = activations(whole, [made], context)
-    for here, there in zip(inputs, outputs, strict=True):
-        taken = patches(node, here[read], shape)
-        sums.add(taken, outputs_at_patches(node, there[made])[:, left])
+    read = node.input[0]
+    for here, there in zip(activations(now, [read], context), wanted, strict=True):
+        sums.add(patches(node, here[read], shape), there)
     return sums
 
 
