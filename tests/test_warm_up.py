@@ -40,7 +40,7 @@ def test_slow_models_are_run_at_powers_of_two_and_the_limit(tmp_path: Path) -> N
 
 
 def test_a_limit_of_its_own_is_found_where_there_is_none(tmp_path: Path) -> None:
-    assert max(warmed(tmp_path, None, cost_ns=2_000_000).sizes) == 32
+    assert max(warmed(tmp_path, None, cost_ns=2_000_000).sizes) == 64
 
 
 def test_a_model_that_cannot_run_says_so(tmp_path: Path) -> None:

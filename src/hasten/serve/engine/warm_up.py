@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["WarmedUp", "handoff_ns", "warm_up"]
 
 #: The largest batch that is tried where the settings name none.
-_LARGEST = 32
+_LARGEST = 64
 #: A model is worth all sizes, not only powers of two, where running them once takes no longer.
 _ALL_SIZES_NS = 300_000_000
 #: A size is worth it where a row takes at most this share of what it takes in a smaller batch;
