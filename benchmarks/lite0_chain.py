@@ -89,7 +89,7 @@ def make(original: Model, training: Samples, seed: int, scratch: Path) -> Chain:
     whole = trained(f"lite0-{seed}", original, [tuning], context)
     pruning = PruneChannels(latency_ratio=_HALF, importance="taylor")
     pruned = trained(f"lite0-half-{seed}", whole.model, [pruning], context)
-    learning = Distill(epochs=6, learning_rate=3e-4, temperature=2.0, **settings)  # type: ignore[arg-type]
+    learning = Distill(epochs=10, learning_rate=3e-4, temperature=2.0, **settings)  # type: ignore[arg-type]
     taught = trained(
         f"lite0-taught-{seed}", pruned.model, [learning], replace(context, teacher=whole.model)
     )
