@@ -15,8 +15,8 @@ from typing import Literal
 
 from figures import Figure, report
 from hasten.compress import Context, FoldInput, StaticInt8
+from hasten.compress.quantization.rounding import Weights
 from hasten.compress.static_int8 import Calibrator
-from hasten.compress.weight_int8 import Weights
 from hasten.data import Top1
 from hasten.measure.clock import Deadline
 from hasten.runtimes import Execution, get_runtime

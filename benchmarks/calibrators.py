@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hasten.compress.calibration import CALIBRATORS, sqnr_db
-from hasten.compress.histogram import Histogram
+from hasten.compress.activations.histogram import Histogram
+from hasten.compress.quantization.calibration import CALIBRATORS, sqnr_db
 
 COUNT = 1_000_000
 ROUNDS = 7

@@ -20,7 +20,7 @@ import torch
 from digits import accuracy, trained
 from figures import Figure, report
 from hasten.compress import Context, Equalize, SmoothActivations, StaticInt8, StepConfig, apply_step
-from hasten.compress.channel_scaling import ChannelScaling
+from hasten.compress.rescaling.scaling import ChannelScaling
 from hasten.graph import Model, model_from_proto
 
 SEEDS = (0, 1, 2)

@@ -25,7 +25,7 @@ from figures import Figure, report
 from fresh_install import cost_of, install, make_environment
 from hasten.cache_folder import cache_folder
 from hasten.compress import Context, StaticInt8, apply_step
-from hasten.compress.weight_int8 import Weights
+from hasten.compress.quantization.rounding import Weights
 from hasten.data import Samples
 from hasten.graph import Model, Signature, read_tflite, write_onnx
 from hasten.measure.clock import Deadline

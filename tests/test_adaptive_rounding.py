@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from hasten.compress import Context, FoldInput, StaticInt8, apply_step
-from hasten.compress.adaptive_rounding import adapted, round_adaptively, rounding_cost
-from hasten.compress.calibration import CALIBRATORS
-from hasten.compress.layer_inputs import layer_moments, patches
-from hasten.compress.observation import observe
-from hasten.compress.qdq_writer import write_qdq
-from hasten.compress.rounding import RoundedWeight, round_weights
-from hasten.compress.weight_int8 import quantize_weight
+from hasten.compress.activations.layer_inputs import layer_moments, patches
+from hasten.compress.activations.observation import observe
+from hasten.compress.quantization.adaptive_rounding import adapted, round_adaptively, rounding_cost
+from hasten.compress.quantization.calibration import CALIBRATORS
+from hasten.compress.quantization.qdq_writer import write_qdq
+from hasten.compress.quantization.rounding import RoundedWeight, quantize_weight, round_weights
 from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError
 from hasten.graph import Model, model_from_proto

@@ -11,9 +11,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from hasten.compress import Context, StaticInt8, apply_step
-from hasten.compress.bias_correction import correct_biases, correctable_inputs
-from hasten.compress.channel_mean import ChannelMean
-from hasten.compress.weight_int8 import Weights, quantize_weight
+from hasten.compress.activations.channel_mean import ChannelMean
+from hasten.compress.quantization.bias_correction import correct_biases, correctable_inputs
+from hasten.compress.quantization.rounding import Weights, quantize_weight
 from hasten.data import Samples
 from hasten.graph import Model, model_from_proto
 from onnx_models import model, run, value

@@ -11,7 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from hasten.compress.calibration import (
+from hasten.compress.activations.histogram import Histogram
+from hasten.compress.quantization.calibration import (
     CALIBRATORS,
     Range,
     entropy,
@@ -21,7 +22,6 @@ from hasten.compress.calibration import (
     quantize_dequantize,
     sqnr_db,
 )
-from hasten.compress.histogram import Histogram
 from hasten.errors import OptionError
 
 every_calibrator = pytest.mark.parametrize("name", CALIBRATORS)

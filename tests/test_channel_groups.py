@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from torch import nn
 
-from hasten.compress.channel_groups import ChannelGroup, channel_groups
-from hasten.compress.channel_removal import prune_groups
+from hasten.compress.pruning.groups import ChannelGroup, channel_groups
+from hasten.compress.pruning.removal import prune_groups
 from hasten.demo.network import features
 from hasten.errors import OptionError
 from hasten.graph import Model, load, model_from_proto, parse_input

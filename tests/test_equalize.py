@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from hasten.compress import Context, Equalize, FoldInput, StaticInt8, apply_step
-from hasten.compress.channel_scaling import ChannelScaling
 from hasten.compress.equalize import equalizing_scales
+from hasten.compress.rescaling.scaling import ChannelScaling
 from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError
 from hasten.graph import Model, model_from_proto

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from hasten.compress import Context, DynamicInt8, StaticInt8, StepConfig, WeightInt8
-from hasten.compress.calibration import CALIBRATORS
+from hasten.compress.quantization.calibration import CALIBRATORS
 from hasten.data import Samples
 from hasten.graph import Model, model_from_proto
 from hasten.progress import Quiet

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from hasten.compress.histogram import Histogram
+from hasten.compress.activations.histogram import Histogram
 from hasten.errors import DataError, OptionError
 
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)

@@ -9,8 +9,8 @@ import pytest
 from onnx import numpy_helper
 
 from hasten.compress import Context
-from hasten.compress.channel_groups import channel_groups
-from hasten.compress.importance import Importance, importances
+from hasten.compress.pruning.groups import channel_groups
+from hasten.compress.pruning.importance import Importance, importances
 from hasten.data import Samples
 from hasten.errors import RefusedError
 from hasten.graph import Model, model_from_proto

@@ -11,8 +11,8 @@ import pytest
 from onnx import shape_inference
 
 from hasten.compress import Context, PruneChannels, apply_step
-from hasten.compress.channel_groups import channel_groups, channel_map
-from hasten.compress.touched_part import part, touched_nodes
+from hasten.compress.pruning.groups import channel_groups, channel_map
+from hasten.compress.pruning.touched_part import part, touched_nodes
 from hasten.errors import RefusedError
 from hasten.graph import Model, model_from_proto, signature_of
 from hasten.progress import Quiet

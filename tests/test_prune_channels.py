@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from onnx import checker, helper, numpy_helper, shape_inference
 
 from hasten.compress import Context, PruneChannels, apply_step
-from hasten.compress.channel_allocation import (
+from hasten.compress.pruning.allocation import (
     allocate,
     constant_bytes,
     most_important,
     uniform,
 )
-from hasten.compress.channel_groups import channel_groups, channel_map
+from hasten.compress.pruning.groups import channel_groups, channel_map
 from hasten.errors import OptionError, RefusedError
 from hasten.graph import Model, model_from_proto
 from hasten.runtimes import Execution, get_runtime

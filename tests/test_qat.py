@@ -17,8 +17,8 @@ from torch import nn
 
 import hasten
 from hasten.compress import Context, Finetune, FoldInput, StaticInt8, TrainQuantized, apply_step
+from hasten.compress.quantization.rounding import PEAKS, quantize_weight
 from hasten.compress.train_quantized import QuantizedTraining, prepare
-from hasten.compress.weight_int8 import PEAKS, quantize_weight
 from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError
 from hasten.graph import Model, export_torch, parse_input

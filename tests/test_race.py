@@ -14,7 +14,7 @@ import pytest
 
 from hasten.bundle.manifest import Interval, PrecisionPoint
 from hasten.compress import DynamicInt8, StaticInt8, StepConfig, WeightInt8
-from hasten.compress.calibration import CALIBRATORS
+from hasten.compress.quantization.calibration import CALIBRATORS
 from hasten.data import Samples, Score
 from hasten.errors import OptionError, RuntimeFailureError
 from hasten.graph import Signature, TensorSpec

@@ -10,9 +10,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from hasten.compress import Context, PruneChannels, apply_step
-from hasten.compress.channel_groups import channel_map
-from hasten.compress.channel_removal import pruned
-from hasten.compress.reconstruction import reconstructed
+from hasten.compress.pruning.groups import channel_map
+from hasten.compress.pruning.reconstruction import reconstructed
+from hasten.compress.pruning.removal import pruned
 from hasten.data import Samples
 from hasten.errors import RefusedError
 from hasten.graph import Model, model_from_proto
@@ -91,7 +91,7 @@ def test_room_for_one_layer_at_a_time_changes_nothing(
         return bytes(graph.SerializeToString(deterministic=True))
 
     at_once = solved()
-    monkeypatch.setattr("hasten.compress.reconstruction._KEPT_BYTES", 1)
+    monkeypatch.setattr("hasten.compress.pruning.reconstruction._KEPT_BYTES", 1)
     assert solved() == at_once
 
 

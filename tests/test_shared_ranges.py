@@ -10,8 +10,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from hasten.compress import Context, StaticInt8, apply_step
-from hasten.compress.calibration import Range
-from hasten.compress.shared_ranges import shared_ranges
+from hasten.compress.quantization.calibration import Range
+from hasten.compress.quantization.shared_ranges import shared_ranges
 from hasten.data import Samples
 from hasten.graph import Model
 from hasten.runtimes.litert.lowering.lower import lower_graph

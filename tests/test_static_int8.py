@@ -16,8 +16,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hasten.compress import Context, FoldInput, StaticInt8, apply_step
-from hasten.compress.calibration import CALIBRATORS
-from hasten.compress.observation import observe
+from hasten.compress.activations.observation import observe
+from hasten.compress.quantization.calibration import CALIBRATORS
 from hasten.compress.static_int8 import Calibrator
 from hasten.compress.step import Observation
 from hasten.data import Preprocessing, Samples

@@ -23,7 +23,7 @@ from hasten.compress import (
     applied,
     apply_step,
 )
-from hasten.compress.calibration import CALIBRATORS
+from hasten.compress.quantization.calibration import CALIBRATORS
 from hasten.errors import RefusedError
 from hasten.graph import Model
 from signatures import signature, tensor

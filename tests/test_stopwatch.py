@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hasten.compress.channel_groups import channel_map
-from hasten.compress.channel_removal import pruned
-from hasten.compress.touched_part import part, touched_nodes
+from hasten.compress.pruning.groups import channel_map
+from hasten.compress.pruning.removal import pruned
+from hasten.compress.pruning.touched_part import part, touched_nodes
 from hasten.errors import RuntimeFailureError
 from hasten.graph import model_from_proto
 from hasten.runtimes import Execution

@@ -10,7 +10,7 @@ import pytest
 from onnx import helper
 
 from hasten.compress import Context, DynamicInt8, WeightInt4, apply_step
-from hasten.compress.weight_int8 import quantize_weight
+from hasten.compress.quantization.rounding import quantize_weight
 from hasten.errors import RefusedError
 from hasten.graph import Model, model_from_proto
 from hasten.runtimes import Execution, get_runtime

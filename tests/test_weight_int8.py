@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from onnx import helper, numpy_helper
 
 from hasten.compress import Context, StaticInt8, WeightInt8, apply_step
-from hasten.compress.weight_int8 import Weights, quantize_weight
+from hasten.compress.quantization.rounding import Weights, quantize_weight
 from hasten.data import Samples
 from hasten.errors import RefusedError
 from hasten.graph import AppliedStep, Model, model_from_proto

@@ -1,4 +1,7 @@
-"""Compression: one file a step, each a frozen config and the handler that it selects."""
+"""Compression: one file a step, each a frozen config and the handler that it selects.
+
+What steps are made of has rooms of its own: activations, quantization, pruning, rescaling.
+"""
 
 from __future__ import annotations
 

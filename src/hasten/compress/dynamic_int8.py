@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from hasten.compress.effect import Effect
+from hasten.compress.quantization.rounding import Weights
 from hasten.compress.step import (
     Context,
     StepConfig,
@@ -12,7 +13,6 @@ from hasten.compress.step import (
     quiet_quantizer,
     refuse_control_flow,
 )
-from hasten.compress.weight_int8 import Weights
 from hasten.errors import RefusedError, one_line
 
 if TYPE_CHECKING:

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.channel_allocation import (
+from hasten.compress.effect import Effect, Need
+from hasten.compress.pruning.allocation import (
     Counts,
     allocate,
     constant_bytes,
     most_important,
     uniform,
 )
-from hasten.compress.channel_groups import ChannelMap, channel_map
-from hasten.compress.channel_removal import pruned
-from hasten.compress.effect import Effect, Need
-from hasten.compress.importance import Importance, Importances, importances
-from hasten.compress.latency_goal import LatencyGoal
-from hasten.compress.reconstruction import reconstructed
+from hasten.compress.pruning.groups import ChannelMap, channel_map
+from hasten.compress.pruning.importance import Importance, Importances, importances
+from hasten.compress.pruning.latency_goal import LatencyGoal
+from hasten.compress.pruning.reconstruction import reconstructed
+from hasten.compress.pruning.removal import pruned
 from hasten.compress.step import Context, StepConfig, applied
 from hasten.errors import OptionError, RefusedError
 from hasten.graph.operators import operator_label

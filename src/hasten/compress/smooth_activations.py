@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.channel_flow import Linear
-from hasten.compress.channel_scaling import ChannelScaling
+from hasten.compress.activations.observation import activations
 from hasten.compress.effect import Effect
-from hasten.compress.observation import activations
+from hasten.compress.rescaling.flow import Linear
+from hasten.compress.rescaling.scaling import ChannelScaling
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
 from hasten.errors import OptionError, RefusedError
 
@@ -48,7 +48,7 @@ def apply(model: Model, config: SmoothActivations, context: Context) -> Model:
     Source: Xiao et al., "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large
     Language Models", ICML 2023 (arXiv 2211.10438), equation 4. Where one activation feeds several
     layers, the largest weight of them counts, and what stands before it may be anything that
-    ``hasten.compress.channel_rules`` can pass a factor through.
+    ``hasten.compress.rescaling.rules`` can pass a factor through.
     """
     refuse_control_flow(model, "smoothing activations")
     scaling = ChannelScaling(model.graph)

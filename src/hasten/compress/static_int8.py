@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from hasten.compress.adaptive_rounding import round_adaptively
-from hasten.compress.bias_correction import correct_biases
-from hasten.compress.calibration import CALIBRATORS
+from hasten.compress.activations.observation import folded_ranges, observe
 from hasten.compress.effect import Effect
-from hasten.compress.observation import folded_ranges, observe
-from hasten.compress.qdq_writer import Activations, write_qdq
-from hasten.compress.rounding import RoundedWeight
+from hasten.compress.quantization.adaptive_rounding import round_adaptively
+from hasten.compress.quantization.bias_correction import correct_biases
+from hasten.compress.quantization.calibration import CALIBRATORS
+from hasten.compress.quantization.qdq_writer import Activations, write_qdq
+from hasten.compress.quantization.rounding import RoundedWeight, Weights
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
-from hasten.compress.weight_int8 import Weights
 from hasten.errors import RefusedError
 from hasten.graph import blocks
 
@@ -36,8 +35,8 @@ class StaticInt8(StepConfig, frozen=True, tag="static_int8"):
     the weights within 7 bits, for processors on which products of 8 bits saturate; ``w4`` within
     4, stored as int8, for files that compress to half. ``adaptive`` rounding chooses the levels by
     what the layers give for the calibration samples instead of the nearest: see
-    ``hasten.compress.adaptive_rounding``. The blocks named in ``float_blocks`` stay in float, see
-    ``hasten.graph.blocks``.
+    ``hasten.compress.quantization.adaptive_rounding``. The blocks named in ``float_blocks`` stay in
+    float, see ``hasten.graph.blocks``.
     """
 
     effect: ClassVar[Effect] = Effect(makes="quantized", needs=frozenset({"calibration"}))

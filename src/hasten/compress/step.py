@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
 
-from hasten.compress.channel_mean import ChannelMean
+from hasten.compress.activations.channel_mean import ChannelMean
+from hasten.compress.activations.histogram import Histogram
 from hasten.compress.effect import Effect, Need
-from hasten.compress.histogram import Histogram
 from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError
 from hasten.graph import AppliedStep, Model

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from hasten.compress.bias_correction import correct_biases
-from hasten.compress.calibration import CALIBRATORS, Range
+from hasten.compress.activations.observation import folded_ranges, observe
 from hasten.compress.effect import Effect, Need
 from hasten.compress.fold_batch_norm import without_batch_norms
-from hasten.compress.observation import folded_ranges, observe
-from hasten.compress.qdq_writer import write_qdq
+from hasten.compress.quantization.bias_correction import correct_biases
+from hasten.compress.quantization.calibration import CALIBRATORS, Range
+from hasten.compress.quantization.qdq_writer import write_qdq
+from hasten.compress.quantization.rounding import PEAKS, Weights
 from hasten.compress.static_int8 import Calibrator
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
 from hasten.compress.training import learn, needs_with, require_alpha, training_samples
-from hasten.compress.weight_int8 import PEAKS, Weights
 from hasten.data import METRICS, Samples, Source, load_samples
 from hasten.errors import RefusedError
 from hasten.graph import InputSpec, Model, clean, constants_of, load

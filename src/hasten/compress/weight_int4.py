@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from hasten.compress.effect import Effect
-from hasten.compress.qdq_writer import lifted
+from hasten.compress.quantization.qdq_writer import lifted
+from hasten.compress.quantization.weight_only import with_integer_weights
 from hasten.compress.step import Context, StepConfig, applied
-from hasten.compress.weight_int8 import with_integer_weights
 
 if TYPE_CHECKING:
     from hasten.graph import Model

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from hasten.compress import DynamicInt8, StaticInt8, StepConfig
-from hasten.compress.calibration import CALIBRATORS
-from hasten.compress.weight_int8 import Weights
+from hasten.compress.quantization.calibration import CALIBRATORS
+from hasten.compress.quantization.rounding import Weights
 from hasten.graph import Model
 from hasten.measure.environment import physical_cores
 from hasten.progress import Progress

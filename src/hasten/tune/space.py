@@ -8,8 +8,8 @@ from typing import Literal
 import msgspec
 
 from hasten.compress import DynamicInt8, FoldInput, StaticInt8, StepConfig, WeightInt8
+from hasten.compress.quantization.rounding import Weights
 from hasten.compress.static_int8 import Calibrator
-from hasten.compress.weight_int8 import Weights
 from hasten.errors import OptionError
 from hasten.graph import Model
 from hasten.measure.rounds import Target

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hasten.compress.channel_allocation import Cost, Counts, allocate, floor, most_important
-from hasten.compress.channel_groups import ChannelMap
-from hasten.compress.channel_removal import pruned
-from hasten.compress.importance import Importances
+from hasten.compress.pruning.allocation import Cost, Counts, allocate, floor, most_important
+from hasten.compress.pruning.groups import ChannelMap
+from hasten.compress.pruning.importance import Importances
+from hasten.compress.pruning.removal import pruned
+from hasten.compress.pruning.touched_part import part, touched_nodes
 from hasten.compress.step import Stopwatch
-from hasten.compress.touched_part import part, touched_nodes
 from hasten.errors import RefusedError
 from hasten.graph import Model, signature_of
 from hasten.progress import Progress

@@ -9,8 +9,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.channel_groups import ChannelMap
-from hasten.compress.importance import Importances
+from hasten.compress.pruning.groups import ChannelMap
+from hasten.compress.pruning.importance import Importances
 from hasten.errors import RefusedError
 
 __all__ = ["Cost", "Counts", "allocate", "constant_bytes", "floor", "most_important", "uniform"]

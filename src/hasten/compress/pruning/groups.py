@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.channel_trace import Trace, trace_channels
-from hasten.compress.channels import Ids, Role
+from hasten.compress.pruning.channels import Ids, Role
+from hasten.compress.pruning.trace import Trace, trace_channels
 
 if TYPE_CHECKING:
     import onnx

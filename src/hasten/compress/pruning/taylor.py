@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.channel_groups import ChannelGroup, Member, per_channel
+from hasten.compress.pruning.groups import ChannelGroup, Member, per_channel
 from hasten.compress.step import Context
 from hasten.errors import RefusedError
 from hasten.train import GraphModule

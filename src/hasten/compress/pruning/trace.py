@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy.typing as npt
 
-from hasten.compress.channel_operators import OPERATORS
-from hasten.compress.channels import Channels, Layout, Untraceable
+from hasten.compress.pruning.channels import Channels, Layout, Untraceable
+from hasten.compress.pruning.operators import OPERATORS
 from hasten.errors import RefusedError, one_line
 from hasten.graph.operators import control_flow, is_default_domain
 

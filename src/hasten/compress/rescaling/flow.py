@@ -2,7 +2,7 @@
 
 Divide a channel by ``s``, and whatever is linear before it takes ``1 / s`` into its weights and
 whatever is linear behind it takes ``s``. Between the two, operators hand the factor on, tie
-channels together, or forbid it: which of the three is in ``hasten.compress.channel_rules``.
+channels together, or forbid it: which of the three is in ``hasten.compress.rescaling.rules``.
 """
 
 from __future__ import annotations

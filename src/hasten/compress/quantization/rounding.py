@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.weight_int8 import Weights, quantize_weight
-
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["RoundedWeight", "round_weights", "weight_axis"]
+__all__ = [
+    "PEAKS",
+    "RoundedWeight",
+    "Weights",
+    "quantize_weight",
+    "round_weights",
+    "weight_axis",
+]
 
+#: How many bits of int8 weights are used. Seven, where a processor adds two products in 16 bits:
+#: see ``hasten.runtimes.saturation``. Four, where a model is to be small.
+Weights = Literal["w8", "w7", "w4"]
+#: The largest weight, which both signs reach; 64 is that of ONNX Runtime's ``reduce_range``.
+PEAKS: dict[Weights, int] = {"w8": 127, "w7": 64, "w4": 7}
 #: TensorProto.FLOAT, without importing onnx.
 _FLOAT = 1
 
@@ -33,6 +43,29 @@ class RoundedWeight(msgspec.Struct, frozen=True, eq=False):
         along = [1] * self.levels.ndim
         along[self.axis] = -1
         return np.asarray(self.levels * self.scale.reshape(along), np.float32)
+
+
+def quantize_weight(
+    weight: np.ndarray, axis: int, weights: Weights = "w8"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Quantize to int8 with one scale per index of ``axis``, zero point 0.
+
+    Values reach from -127 to 127, for ``w7`` from -64 to 64 and for ``w4`` from -7 to 7. Returns
+    the int8 values and float32 scales, of shape ``[weight.shape[axis]]``; values times scale are
+    off by at most half of the scale.
+
+    >>> values, scale = quantize_weight(np.array([[0.5, -1.27], [0.0, 0.0]], np.float32), axis=0)
+    >>> values.tolist(), scale.tolist()
+    ([[50, -127], [0, 0]], [0.009999999776482582, 1.0])
+    """
+    others = tuple(at for at in range(weight.ndim) if at != axis)
+    peak = np.abs(weight).max(axis=others, keepdims=True)
+    highest = PEAKS[weights]
+    scale = np.asarray(peak / highest, np.float32)
+    # A channel of zeros, or of values too small for a scale that float32 holds exactly.
+    scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale)
+    quantized = np.clip(np.rint(weight / scale), -highest, highest).astype(np.int8)
+    return quantized, scale.reshape(-1)
 
 
 def round_weights(graph: onnx.ModelProto, weights: Weights) -> dict[str, RoundedWeight]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.channel_groups import ChannelGroup, Member, per_channel
+from hasten.compress.pruning.groups import ChannelGroup, Member, per_channel
 from hasten.compress.step import Context
 from hasten.errors import RefusedError
 from hasten.graph import initializer_arrays
@@ -33,7 +33,7 @@ def importances(
     make it (Li et al., "Pruning Filters for Efficient ConvNets", arXiv 1608.08710, with L1).
     ``batch_norm`` is the absolute scale of its batch norm (Liu et al., "Learning Efficient
     Convolutional Networks through Network Slimming", arXiv 1708.06519). ``taylor`` is what the loss
-    is estimated to change, see ``hasten.compress.taylor``.
+    is estimated to change, see ``hasten.compress.pruning.taylor``.
 
     Raises RefusedError where a group has no batch norm, or there are no samples for gradients.
     """
@@ -71,7 +71,7 @@ def _batch_norm(model: Model, groups: Sequence[ChannelGroup], context: Context) 
 
 
 def _taylor(model: Model, groups: Sequence[ChannelGroup], context: Context) -> Importances:
-    from hasten.compress.taylor import taylor_importances  # needs the extra torch
+    from hasten.compress.pruning.taylor import taylor_importances  # needs the extra torch
 
     return taylor_importances(model, groups, context)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hasten.compress.channels import FIXED, Channels, Ids, Layout, Untraceable
+from hasten.compress.pruning.channels import FIXED, Channels, Ids, Layout, Untraceable
 
 __all__ = ["reshaped"]
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hasten.compress.bias_correction import correctable_inputs
-from hasten.compress.calibration import Range
-from hasten.compress.channel_mean import ChannelMean
+from hasten.compress.activations.channel_mean import ChannelMean
+from hasten.compress.activations.histogram import Histogram
 from hasten.compress.fold_input import normalised_tensor, pixel_range
-from hasten.compress.histogram import Histogram
-from hasten.compress.qdq_writer import quantized_kinds, removed_by_writer
+from hasten.compress.quantization.bias_correction import correctable_inputs
+from hasten.compress.quantization.calibration import Range
+from hasten.compress.quantization.qdq_writer import quantized_kinds, removed_by_writer
 from hasten.compress.step import Context, Observation
 from hasten.errors import DataError, RefusedError
 from hasten.graph import Signature, TensorSpec

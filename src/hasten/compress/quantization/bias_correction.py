@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.rounding import RoundedWeight, round_weights
-from hasten.compress.weight_int8 import Weights
+from hasten.compress.quantization.rounding import RoundedWeight, Weights, round_weights
 from hasten.graph import drop_unused, node_names
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.histogram import Histogram
+from hasten.compress.activations.histogram import Histogram
 from hasten.errors import OptionError
 
 __all__ = [

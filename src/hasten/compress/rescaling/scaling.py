@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.channel_flow import ChannelFlow, Linear
-from hasten.compress.channel_rules import follow_channels
+from hasten.compress.rescaling.flow import ChannelFlow, Linear
+from hasten.compress.rescaling.rules import follow_channels
 
 if TYPE_CHECKING:
     import onnx

@@ -17,10 +17,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.channel_groups import ChannelMap
-from hasten.compress.channels import FIXED, Ids, Untraceable
-from hasten.compress.layer_inputs import has_moments, outputs_at_patches, patches, spread
-from hasten.compress.observation import activations
+from hasten.compress.activations.layer_inputs import (
+    has_moments,
+    outputs_at_patches,
+    patches,
+    spread,
+)
+from hasten.compress.activations.observation import activations
+from hasten.compress.pruning.channels import FIXED, Ids, Untraceable
+from hasten.compress.pruning.groups import ChannelMap
 from hasten.compress.step import Context
 from hasten.graph import Model, attribute_of
 from hasten.progress import Quiet

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hasten.compress.channel_flow import Addend, ChannelFlow, Linear, Norm
+from hasten.compress.rescaling.flow import Addend, ChannelFlow, Linear, Norm
 from hasten.graph import attribute_of
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from hasten.compress.calibration import Range
+from hasten.compress.quantization.calibration import Range
 
 if TYPE_CHECKING:
     import onnx

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hasten.compress.channel_reshape import reshaped
-from hasten.compress.channels import FIXED, Ids, Layout, Untraceable
+from hasten.compress.pruning.channels import FIXED, Ids, Layout, Untraceable
+from hasten.compress.pruning.reshape import reshaped
 from hasten.graph import attribute_of
 
 if TYPE_CHECKING:
     import onnx
 
-    from hasten.compress.channel_trace import Trace
+    from hasten.compress.pruning.trace import Trace
 
 __all__ = ["DIMS_INPUTS", "OPERATORS", "Operator", "is_depthwise"]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.channel_groups import ChannelMap, channel_map
-from hasten.compress.channel_operators import DIMS_INPUTS, is_depthwise
-from hasten.compress.channels import FIXED, Ids, Untraceable
+from hasten.compress.pruning.channels import FIXED, Ids, Untraceable
+from hasten.compress.pruning.groups import ChannelMap, channel_map
+from hasten.compress.pruning.operators import DIMS_INPUTS, is_depthwise
 from hasten.errors import OptionError, RefusedError, one_line
 from hasten.graph import attribute_of, drop_unused
 from hasten.graph.operators import node_label

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.layer_inputs import layer_moments
-from hasten.compress.rounding import RoundedWeight, round_weights
+from hasten.compress.activations.layer_inputs import layer_moments
+from hasten.compress.quantization.rounding import PEAKS, RoundedWeight, Weights, round_weights
 from hasten.compress.step import Context
-from hasten.compress.weight_int8 import PEAKS, Weights
 from hasten.graph import initializer_arrays
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hasten.compress.channel_groups import ChannelMap
-from hasten.compress.channels import FIXED, Layout
+from hasten.compress.pruning.channels import FIXED, Layout
+from hasten.compress.pruning.groups import ChannelMap
 
 if TYPE_CHECKING:
     import onnx

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hasten.compress.calibration import Range
-from hasten.compress.rounding import RoundedWeight, round_weights
-from hasten.compress.shared_ranges import shared_ranges
+from hasten.compress.quantization.calibration import Range
+from hasten.compress.quantization.rounding import RoundedWeight, Weights, round_weights
+from hasten.compress.quantization.shared_ranges import shared_ranges
 from hasten.compress.step import quiet_quantizer
-from hasten.compress.weight_int8 import Weights
 from hasten.errors import RefusedError, one_line
 from hasten.graph import constants_of, node_names
 

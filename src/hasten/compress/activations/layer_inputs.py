@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.observation import activations
+from hasten.compress.activations.observation import activations
 from hasten.compress.step import Context
 from hasten.data import Samples
 

@@ -1,0 +1,1 @@
+"""Activations on calibration samples: their histograms and means, and what layers read."""

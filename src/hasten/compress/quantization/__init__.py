@@ -1,0 +1,1 @@
+"""The numbers of a quantized graph: ranges, scales, rounding, and where Q and DQ go."""

@@ -1,0 +1,1 @@
+"""Channels that can be scaled without changing what a graph computes."""
