@@ -1,4 +1,4 @@
-"""A runtime with a model that it takes and the outputs it must give, and nets of PyTorch."""
+"""A runtime, a model that it takes and the outputs that it must give."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
-from hasten.graph import Model, load
+from hasten.graph import Model
 from hasten.runtimes import Arrays, Execution, Session, get_runtime
 from hasten.runtimes.runtime import Hint
 
@@ -47,20 +45,3 @@ def assert_equal(found: Arrays, expected: Arrays, tolerance: float = TOLERANCE) 
     assert list(found) == list(expected)
     for name, array in found.items():
         np.testing.assert_allclose(array, expected[name], rtol=tolerance, atol=tolerance)
-
-
-class ConvNet(nn.Module):
-    """A convolution, its batch norm and a ReLU."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.layers(x)
-        return y
-
-
-def exported_conv_net(scratch: Path) -> Model:
-    torch.manual_seed(0)
-    return load(ConvNet(), example=torch.zeros(2, 3, 8, 8), scratch=scratch)

@@ -11,7 +11,8 @@ from hasten.errors import HastenError, RuntimeFailureError
 from hasten.graph import AppliedStep, Model, Signature, TensorSpec, TorchSource
 from hasten.runtimes import Execution, Lowered, Session, get_runtime
 from onnx_models import run
-from runtime_subjects import Subject, assert_equal, exported_conv_net
+from runtime_subjects import Subject, assert_equal
+from torch_nets import exported_conv_net
 
 
 @pytest.fixture(scope="session")

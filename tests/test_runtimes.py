@@ -16,8 +16,9 @@ from hasten.graph import Model, Signature, model_from_proto, read_tflite
 from hasten.runtimes import RUNTIMES, Execution, Lowered, get_runtime
 from hasten.runtimes.runtime import Format
 from onnx_models import branching, conv_bn, model, run, value, weight
-from runtime_subjects import Subject, assert_equal, exported_conv_net
+from runtime_subjects import Subject, assert_equal
 from tflite_models import add_model
+from torch_nets import exported_conv_net
 
 #: torch-compile builds C++ for tens of seconds, so it has one test of its own in test_pytorch.py.
 CONFORMING = [name for name in RUNTIMES if name != "torch-compile"]
