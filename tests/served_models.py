@@ -17,7 +17,18 @@ from hasten.runtimes import get_runtime
 from manifests import evidence
 from onnx_models import model, value
 
-__all__ = ["entry", "identity", "put_bundle", "put_null", "put_onnx", "scaled", "sums", "two_sizes"]
+__all__ = [
+    "entry",
+    "identity",
+    "picking",
+    "put_bundle",
+    "put_null",
+    "put_onnx",
+    "rows",
+    "scaled",
+    "sums",
+    "two_sizes",
+]
 
 _TYPES = {
     "BOOL": TensorProto.BOOL,
@@ -65,6 +76,18 @@ def two_sizes() -> onnx.ModelProto:
     """x[m] to the places where it is not 0, y[1,k]: as many as there are."""
     node = helper.make_node("NonZero", ["x"], ["y"])
     return model([node], [value("x", ["m"])], [value("y", [1, "k"], TensorProto.INT64)])
+
+
+def picking() -> onnx.ModelProto:
+    """x[n] to the x-th of three numbers; it fails where there is none."""
+    numbers = numpy_helper.from_array(np.array([10, 20, 30], np.float32), "numbers")
+    node = helper.make_node("Gather", ["numbers", "x"], ["y"])
+    return model([node], [value("x", ["n"], TensorProto.INT64)], [value("y", ["n"])], [numbers])
+
+
+def rows(count: int, seed: int = 0) -> np.ndarray:
+    """Inputs of ``scaled``."""
+    return np.random.default_rng(seed).normal(size=(count, 4)).astype(np.float32)
 
 
 def put_onnx(path: Path, proto: onnx.ModelProto) -> Path:
