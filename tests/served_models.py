@@ -18,10 +18,12 @@ from manifests import evidence
 from onnx_models import model, value
 
 __all__ = [
+    "ALONE",
     "entry",
     "identity",
     "picking",
     "put_bundle",
+    "put_labelled",
     "put_null",
     "put_onnx",
     "rows",
@@ -29,6 +31,16 @@ __all__ = [
     "sums",
     "two_sizes",
 ]
+
+#: config.pbtxt for ``scaled`` without batches.
+ALONE = """max_batch_size: 0
+input [{ name: "x", data_type: TYPE_FP32, dims: [ -1, 4 ] }]
+output [{ name: "y", data_type: TYPE_FP32, dims: [ -1, 4 ] }]
+"""
+_CLASSES = """max_batch_size: 8
+input [{ name: "x", data_type: TYPE_FP32, dims: [ 4 ] }]
+output [{ name: "y", data_type: TYPE_FP32, dims: [ 4 ], label_filename: "labels.txt" }]
+"""
 
 _TYPES = {
     "BOOL": TensorProto.BOOL,
@@ -101,6 +113,13 @@ def entry(folder: Path, proto: onnx.ModelProto, config: str = "", *, version: in
     put_onnx(folder / str(version) / "model.onnx", proto)
     if config:
         (folder / "config.pbtxt").write_text(config)
+    return folder
+
+
+def put_labelled(folder: Path) -> Path:
+    """Write an entry of ``scaled`` that names three of its four classes."""
+    entry(folder, scaled(), _CLASSES)
+    (folder / "labels.txt").write_text("cat\ndog\nfox\n")
     return folder
 
 

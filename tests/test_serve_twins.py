@@ -18,11 +18,8 @@ MS = 1_000_000
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("twins")
     models = folder / "models"
-    put_null(
-        models / "cached",
-        serving={"max_batch_size": 0, "response_cache": True},
-        cost_ns=40 * MS,
-    )
+    alone = {"max_batch_size": 0, "response_cache": True}
+    put_null(models / "cached", serving=alone, cost_ns=40 * MS)
     eight = {"max_batch_size": 8, "response_cache": True}
     put_bundle(models / "cached-rows", scaled(), serving=eight)
     put_bundle(models / "cached-picking", picking(), serving=eight)
