@@ -19,6 +19,8 @@ import pytest
 
 from hasten.cli.main import main
 
+#: Where tests let a command write.
+OUT = "out.hasten"
 PROGRAM = [sys.executable, "-c", "from hasten.cli.main import main; main()"]
 
 
@@ -72,6 +74,14 @@ def hasten(*arguments: object) -> Done:
             status = ended.code
     assert isinstance(status, int)
     return Done(status, out.getvalue(), err.getvalue())
+
+
+def refused(*arguments: object, **more: object) -> str:
+    """Optimise with these; returns the complaint."""
+    flags = [f"--{name.replace('_', '-')}={given}" for name, given in more.items()]
+    complaint = hasten("optimize", *arguments, "--out", OUT, *flags).complaint
+    assert not Path(OUT).exists()
+    return complaint
 
 
 def start(

@@ -13,7 +13,7 @@ import numpy as np
 
 from served import Answer, message
 
-__all__ = ["DATATYPES", "binary", "infer", "jsonned", "outputs", "path_of", "tensor"]
+__all__ = ["DATATYPES", "binary", "infer", "jsonned", "outputs", "path_of", "tensor", "values"]
 
 DATATYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -30,6 +30,20 @@ DATATYPES: dict[str, np.dtype[Any]] = {
 }
 
 Arrays = Mapping[str, np.ndarray]
+
+
+def values(datatype: str) -> np.ndarray:
+    """Two rows of three, with the extremes of the datatype."""
+    dtype = DATATYPES[datatype]
+    if datatype == "BYTES":
+        return np.array([["", "a", "straße\x00"], ["日本", '"quoted"', "line\n"]], object)
+    if datatype == "BOOL":
+        return np.array([[True, False, True], [False, False, True]])
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        return np.array([[info.min, 0, 1], [info.max, info.max - 1, 7]], dtype)
+    top = float((ml_dtypes if datatype == "BF16" else np).finfo(dtype).max)
+    return np.array([[-top, 0, 0.5], [top, 1.5, -2]], dtype)
 
 
 def path_of(model: str) -> str:

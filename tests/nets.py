@@ -15,7 +15,7 @@ SIDE = 12
 CLASSES = 10
 
 
-def _filters(name: str, *shape: int, seed: int) -> onnx.TensorProto:
+def filters(name: str, *shape: int, seed: int) -> onnx.TensorProto:
     """Weights as training leaves them: activations neither vanish nor explode."""
     random = np.random.default_rng(seed)
     scaled = random.normal(size=shape) * np.sqrt(2 / np.prod(shape[1:]))
@@ -37,9 +37,9 @@ def conv_net() -> onnx.ModelProto:
         [value("x", ["n", 3, SIDE, SIDE])],
         [value("y", ["n", CLASSES])],
         [
-            _filters("w1", 16, 3, 3, 3, seed=1),
-            _filters("w2", 16, 16, 3, 3, seed=2),
-            _filters("w3", CLASSES, 16, seed=3),
+            filters("w1", 16, 3, 3, 3, seed=1),
+            filters("w2", 16, 16, 3, 3, seed=2),
+            filters("w3", CLASSES, 16, seed=3),
         ],
     )
 

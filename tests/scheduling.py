@@ -14,7 +14,7 @@ from hasten.serve.engine.request import Batch, BatchResult, Request
 from hasten.serve.engine.scheduler import Scheduler
 from hasten.serve.engine.settings import ServingSettings
 
-__all__ = ["MS", "finish", "made", "scheduler", "settings_of", "times_of"]
+__all__ = ["MS", "admitted", "finish", "made", "scheduler", "settings_of", "taken", "times_of"]
 
 #: A millisecond in nanoseconds.
 MS = 1_000_000
@@ -67,3 +67,14 @@ def finish(one: Scheduler, batch: Batch, end_ns: int) -> None:
     """Tell that a batch was run."""
     batch.end_ns = end_ns
     one.finished(batch)
+
+
+def admitted(one: Scheduler, *requests: Request) -> list[Request]:
+    for request in requests:
+        one.admit(request, request.arrival_ns)
+    return list(requests)
+
+
+def taken(one: Scheduler, now_ns: int = 0) -> list[Request]:
+    batch = one.take(now_ns)
+    return batch.requests if batch else []

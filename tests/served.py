@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from command_line import Done, finish, start
 
-__all__ = ["PATIENCE_S", "Answer", "Client", "Served", "eventually", "message", "serving"]
+__all__ = [
+    "PATIENCE_S",
+    "Answer",
+    "Client",
+    "Connect",
+    "Served",
+    "eventually",
+    "executions",
+    "message",
+    "serving",
+    "side_by_side",
+]
 
 _READY = re.compile(r"ready at http://(\S+):(\d+) in")
 #: More than any answer takes, far less than anyone waits for a hang.
@@ -125,6 +136,9 @@ class Client:
             return True
 
 
+Connect = Callable[[], Client]
+
+
 @dataclass
 class Served:
     """A server that is ready."""
@@ -164,7 +178,7 @@ class Served:
         return finish(self.process)
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(*arguments: object, folder: Path) -> Iterator[Served]:
     """Serve what the arguments say, on a free port; it must end well."""
     process = start("serve", *arguments, "--http-port", 0, folder=folder)
@@ -189,3 +203,17 @@ def eventually(is_so: Callable[[], bool]) -> None:
     until = time.monotonic() + PATIENCE_S
     while not is_so():
         assert time.monotonic() < until
+
+
+def executions(server: Served, name: str) -> int:
+    count: int = server.statistics(name)["execution_count"]
+    return count
+
+
+def side_by_side(server: Served, requests: Sequence[bytes]) -> list[Answer]:
+    """Send each on a connection of its own, all before any answer is read."""
+    with contextlib.ExitStack() as opened:
+        clients = [opened.enter_context(server.connect()) for _ in requests]
+        for client, request in zip(clients, requests, strict=True):
+            client.send(request)
+        return [client.receive() for client in clients]

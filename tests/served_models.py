@@ -17,7 +17,30 @@ from hasten.runtimes import get_runtime
 from manifests import evidence
 from onnx_models import model, value
 
-__all__ = ["entry", "identity", "put_bundle", "put_null", "put_onnx", "scaled", "sums", "two_sizes"]
+__all__ = [
+    "ALONE",
+    "entry",
+    "identity",
+    "picking",
+    "put_bundle",
+    "put_labelled",
+    "put_null",
+    "put_onnx",
+    "rows",
+    "scaled",
+    "sums",
+    "two_sizes",
+]
+
+#: config.pbtxt for ``scaled`` without batches.
+ALONE = """max_batch_size: 0
+input [{ name: "x", data_type: TYPE_FP32, dims: [ -1, 4 ] }]
+output [{ name: "y", data_type: TYPE_FP32, dims: [ -1, 4 ] }]
+"""
+_CLASSES = """max_batch_size: 8
+input [{ name: "x", data_type: TYPE_FP32, dims: [ 4 ] }]
+output [{ name: "y", data_type: TYPE_FP32, dims: [ 4 ], label_filename: "labels.txt" }]
+"""
 
 _TYPES = {
     "BOOL": TensorProto.BOOL,
@@ -67,6 +90,18 @@ def two_sizes() -> onnx.ModelProto:
     return model([node], [value("x", ["m"])], [value("y", [1, "k"], TensorProto.INT64)])
 
 
+def picking() -> onnx.ModelProto:
+    """x[n] to the x-th of three numbers; it fails where there is none."""
+    numbers = numpy_helper.from_array(np.array([10, 20, 30], np.float32), "numbers")
+    node = helper.make_node("Gather", ["numbers", "x"], ["y"])
+    return model([node], [value("x", ["n"], TensorProto.INT64)], [value("y", ["n"])], [numbers])
+
+
+def rows(count: int, seed: int = 0) -> np.ndarray:
+    """Inputs of ``scaled``."""
+    return np.random.default_rng(seed).normal(size=(count, 4)).astype(np.float32)
+
+
 def put_onnx(path: Path, proto: onnx.ModelProto) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(proto, path)
@@ -78,6 +113,13 @@ def entry(folder: Path, proto: onnx.ModelProto, config: str = "", *, version: in
     put_onnx(folder / str(version) / "model.onnx", proto)
     if config:
         (folder / "config.pbtxt").write_text(config)
+    return folder
+
+
+def put_labelled(folder: Path) -> Path:
+    """Write an entry of ``scaled`` that names three of its four classes."""
+    entry(folder, scaled(), _CLASSES)
+    (folder / "labels.txt").write_text("cat\ndog\nfox\n")
     return folder
 
 

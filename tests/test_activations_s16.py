@@ -11,6 +11,7 @@ from hasten.compress import Context, StaticInt8, apply_step
 from hasten.data import Samples
 from hasten.graph import Model
 from hasten.runtimes import Execution, get_runtime
+from int8_net import sqnr_db
 from onnx_models import run
 from rescalable_nets import feed, residual
 
@@ -20,10 +21,6 @@ every_runtime = pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "
 def quantized(folder: Path, activations: str = "s16") -> Model:
     place = Context(folder, Samples(feed(residual(), 32, seed=3)))
     return apply_step(residual(), StaticInt8(activations), place)  # type: ignore[arg-type]
-
-
-def sqnr_db(want: np.ndarray, got: np.ndarray) -> float:
-    return float(10 * np.log10(np.square(want).sum() / np.square(want - got).sum()))
 
 
 @every_runtime

@@ -16,6 +16,7 @@ from hasten.compress.quantization.bias_correction import correct_biases, correct
 from hasten.compress.quantization.rounding import Weights, quantize_weight
 from hasten.data import Samples
 from hasten.graph import Model, model_from_proto
+from int8_net import constants
 from onnx_models import model, run, value
 
 _CHANNELS, _SIDE = 8, 6
@@ -113,10 +114,6 @@ def corrected(
 ) -> Model:
     found = correct_biases(net.graph, means(net) if known is None else known, weights)
     return model_from_proto(found, "corrected")
-
-
-def constants(net: Model) -> dict[str, np.ndarray]:
-    return {held.name: numpy_helper.to_array(held) for held in net.graph.graph.initializer}
 
 
 @pytest.mark.parametrize("weights", ["w8", "w7"])

@@ -15,6 +15,7 @@ from hasten.compress import Context, DynamicInt8, StaticInt8, apply_step
 from hasten.data import Samples
 from hasten.errors import RefusedError
 from hasten.graph import AppliedStep, Model, model_from_proto
+from int8_net import sqnr_db
 from onnx_models import branching, model, run, value, weight
 
 
@@ -46,10 +47,6 @@ def feed(found: Model) -> dict[str, np.ndarray]:
     (spec,) = found.signature.inputs
     shape = [8 if dim is None else dim for dim in spec.shape]
     return {"x": np.random.default_rng(1).normal(size=shape).astype(np.float32)}
-
-
-def sqnr_db(want: np.ndarray, got: np.ndarray) -> float:
-    return float(10 * np.log10(np.square(want).sum() / np.square(want - got).sum()))
 
 
 def reason(found: Model, folder: Path) -> str:

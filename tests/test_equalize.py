@@ -17,6 +17,7 @@ from hasten.compress.rescaling.scaling import ChannelScaling
 from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError
 from hasten.graph import Model, model_from_proto
+from int8_net import constants
 from onnx_models import branching, run, value
 from rescalable_nets import NETS, SIDE, convolutions, feed, made, net, residual
 
@@ -25,10 +26,6 @@ every_net = pytest.mark.parametrize("name", NETS)
 
 def equalized(found: Model, folder: Path) -> Model:
     return apply_step(found, Equalize(), Context(folder))
-
-
-def constants(found: Model) -> dict[str, np.ndarray]:
-    return {held.name: numpy_helper.to_array(held) for held in found.graph.graph.initializer}
 
 
 def hostile(found: Model, seed: int, spread: float = 4.0) -> Model:

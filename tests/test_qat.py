@@ -24,6 +24,7 @@ from hasten.errors import RefusedError
 from hasten.graph import Model, export_torch, parse_input
 from hasten.runtimes import Execution, get_runtime
 from hasten.train.operators.fake_quantize import fake_quantized_weight
+from int8_net import constants
 from nets import conv_net, images
 from onnx_models import model, run, value, weight
 from training_nets import net, right, softmax_net, taught, unlabelled
@@ -306,7 +307,3 @@ def test_a_quantized_model_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(RefusedError, match="begins with a float model, and this one is quantized"):
         apply_step(quantized, TrainQuantized(), context)
-
-
-def constants(model: Model) -> dict[str, np.ndarray]:
-    return {t.name: numpy_helper.to_array(t) for t in model.graph.graph.initializer}

@@ -31,12 +31,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
-@pytest.fixture
-def client(server: Served) -> Iterator[Client]:
-    with server.connect() as connected:
-        yield connected
-
-
 def request(factor: float = 1.0, model: str = "scaled") -> bytes:
     return infer(model, {"x": X * factor})
 

@@ -12,6 +12,7 @@ from hasten.compress import Context, SmoothActivations, StaticInt8, apply_step
 from hasten.data import Samples
 from hasten.errors import OptionError, RefusedError
 from hasten.graph import Model, model_from_proto
+from int8_net import sqnr_db
 from onnx_models import linear, run
 from rescalable_nets import NETS, convolutions, feed, transformer
 
@@ -40,10 +41,6 @@ def place(folder: Path, found: Model) -> Context:
 
 def smooth(found: Model, folder: Path, alpha: float = 0.5) -> Model:
     return apply_step(found, SmoothActivations(alpha), place(folder, found))
-
-
-def sqnr_db(want: np.ndarray, got: np.ndarray) -> float:
-    return float(10 * np.log10(np.square(want).sum() / np.square(want - got).sum()))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5, 1.0])

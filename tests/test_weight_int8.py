@@ -18,6 +18,7 @@ from hasten.data import Samples
 from hasten.errors import RefusedError
 from hasten.graph import AppliedStep, Model, model_from_proto
 from hasten.runtimes import Execution, get_runtime
+from int8_net import sqnr_db
 from onnx_models import branching, model, run, value, weight
 
 
@@ -43,10 +44,6 @@ def compressed(found: Model, folder: Path) -> Model:
 def feed(found: Model) -> dict[str, np.ndarray]:
     shape = [4 if dim is None else dim for dim in found.signature.inputs[0].shape]
     return {"x": np.random.default_rng(1).normal(size=shape).astype(np.float32)}
-
-
-def sqnr_db(want: np.ndarray, got: np.ndarray) -> float:
-    return float(10 * np.log10(np.square(want).sum() / np.square(want - got).sum()))
 
 
 def held(found: Model, name: str) -> np.ndarray:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from hasten.data import Samples
 from hasten.graph import Model, model_from_proto
-from nets import CLASSES, conv_net, images
+from nets import CLASSES, conv_net, filters, images
 from onnx_models import model, run, value
 
 __all__ = ["net", "right", "softmax_net", "student", "taught", "unlabelled"]
@@ -16,12 +15,6 @@ __all__ = ["net", "right", "softmax_net", "student", "taught", "unlabelled"]
 
 def net() -> Model:
     return model_from_proto(conv_net(), "net")
-
-
-def _filters(name: str, *shape: int) -> onnx.TensorProto:
-    random = np.random.default_rng(7)
-    scaled = random.normal(size=shape) * np.sqrt(2 / np.prod(shape[1:]))
-    return numpy_helper.from_array(scaled.astype(np.float32), name)
 
 
 def student() -> Model:
@@ -36,7 +29,7 @@ def student() -> Model:
         ],
         [value("x", ["n", 3, 12, 12])],
         [value("y", ["n", CLASSES])],
-        [_filters("ws", 8, 3, 3, 3), _filters("wd", CLASSES, 8)],
+        [filters("ws", 8, 3, 3, 3, seed=7), filters("wd", CLASSES, 8, seed=7)],
     )
     return model_from_proto(proto, "student")
 

@@ -1,4 +1,7 @@
-"""Whatever one connection does, a server that has the model ``scaled`` answers all others."""
+"""Whatever one connection does, a server that has the model ``scaled`` answers all others.
+
+A test file says which of the fixtures is its ``client``.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 
 from inference_v2 import infer, outputs
 from served import Client, Served
 
-__all__ = ["good", "unharmed"]
+__all__ = ["good", "lasting_client", "unharmed_client"]
 
 X = np.array([[1, 2, 3, 4]], np.float32)
 
@@ -30,3 +34,18 @@ def unharmed(server: Served) -> Iterator[Client]:
         good(other)
     with server.connect() as new:
         good(new)
+
+
+@pytest.fixture
+def unharmed_client(server: Served) -> Iterator[Client]:
+    """A connection that may be ended; all others must go on."""
+    with unharmed(server) as connected:
+        yield connected
+
+
+@pytest.fixture
+def lasting_client(server: Served) -> Iterator[Client]:
+    """A connection that must be as good as new after the test, like any other."""
+    with unharmed(server) as connected:
+        yield connected
+        good(connected)
