@@ -73,6 +73,22 @@ def test_the_measured_ratio_is_the_one_asked_for(
     assert run(after, images(1))["output"].shape == (1, 5)
 
 
+class Flattering(Calculated):
+    """A stopwatch whose short checks of a pair call the second a tenth faster than it is."""
+
+    def __call__(self, series: Iterable[Sequence[Model]], *, rounds: int) -> Iterator[list[float]]:
+        for whole, *others in super().__call__(series, rounds=rounds):
+            is_lucky = len(others) == 1 and rounds < 30
+            yield [whole, *(ms * (0.9 if is_lucky else 1.0) for ms in others)]
+
+
+def test_a_lucky_check_is_not_taken_for_the_goal(residual: Model, tmp_path: Path) -> None:
+    context = Context(tmp_path, stopwatch=Flattering())
+    after = apply_step(residual, PruneChannels(latency_ratio=0.7, multiple=4), context)
+    ((whole, left),) = Calculated()([[residual, after]], rounds=1)
+    assert left / whole <= 0.7
+
+
 def test_the_same_times_give_the_same_model(residual: Model, tmp_path: Path) -> None:
     context = Context(tmp_path, stopwatch=Calculated())
     config = PruneChannels(latency_ratio=0.5, multiple=4)
@@ -117,4 +133,4 @@ def test_each_group_is_measured_at_a_few_counts_only(residual: Model, tmp_path: 
     stopwatch = Calculated()
     context = Context(tmp_path, stopwatch=stopwatch, progress=Quiet())
     apply_step(residual, PruneChannels(latency_ratio=0.5, multiple=4), context)
-    assert stopwatch.asked < 2 * 4 * len(channel_groups(residual.graph)) + 20
+    assert stopwatch.asked < 2 * 4 * len(channel_groups(residual.graph)) + 30

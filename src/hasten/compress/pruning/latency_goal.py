@@ -36,6 +36,8 @@ _STAGE = 0.7
 _POINTS = (0.75, 0.5, 0.25)
 _TABLE_ROUNDS = 3
 _CHECK_ROUNDS = 15
+#: Rounds that decide. Of several short checks, one that is near enough is often a lucky one.
+_CONFIRMING_ROUNDS = 60
 #: How often the goal is corrected by what was measured.
 _ATTEMPTS = 5
 #: What is steered to, as a share of what was asked for, and what is near enough: a little below, so
@@ -68,9 +70,8 @@ class LatencyGoal:
 
     def _corrected(self, start: Counts, cost: Cost, ratio: float) -> Counts:
         """Correct the goal of the allocation by the ratio that was measured, until that holds."""
-        whole, left = self._whole_ms(start)
         aim = ratio * _AIM
-        goal = last = cost(start) * aim * whole / left
+        goal = last = cost(start) * aim / self._measured(start)
         tried: list[tuple[float, Counts]] = []
         for _ in range(_ATTEMPTS):
             try:
@@ -81,8 +82,9 @@ class LatencyGoal:
                 goal = (goal + last) / 2  # what was corrected too far
                 continue
             last = goal
-            whole, left = self._whole_ms(counts)
-            measured = left / whole
+            measured = self._measured(counts)
+            if measured <= ratio:
+                measured = self._measured(counts, _CONFIRMING_ROUNDS)
             tried.append((measured, counts))
             if ratio * _FARTHEST <= measured <= ratio * _NEAREST:
                 return counts
@@ -98,10 +100,15 @@ class LatencyGoal:
     def _allocate(self, cost: Cost, goal: float, start: Counts) -> Counts:
         return allocate(self.importances, cost, goal, start=start, multiple=self.multiple)
 
-    def _whole_ms(self, counts: Counts) -> tuple[float, float]:
+    def _measured(self, counts: Counts, rounds: int = _CHECK_ROUNDS) -> float:
+        """Measure what is left of the model's latency."""
+        whole, left = self._whole_ms(counts, rounds)
+        return left / whole
+
+    def _whole_ms(self, counts: Counts, rounds: int = _CHECK_ROUNDS) -> tuple[float, float]:
         """Measure the whole model, and what is left of it."""
         pair = self.model, self._model(self._pruned(counts))
-        ((whole, left),) = self.stopwatch([pair], rounds=_CHECK_ROUNDS)
+        ((whole, left),) = self.stopwatch([pair], rounds=rounds)
         return whole, left
 
     def _cost(self, counts: Counts, progress: Progress) -> Cost:
