@@ -48,7 +48,7 @@ _CHAIN_SPEEDUP, _CHAIN_DROP = 20.0, 2.0
 #: How far above half the latency a measurement may be that was steered to half.
 _TOLERANCE = 0.02
 _CALIBRATION = 128
-_ROUNDS, _BLOCKS = 6, 4
+_ROUNDS, _BLOCKS = 8, 8
 _AUGMENT: tuple[Augmentation, ...] = ("flip_horizontal", "flip_vertical", "shift")
 
 
