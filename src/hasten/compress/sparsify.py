@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hasten.compress.step import Context, StepConfig, applied
 from hasten.errors import OptionError, RefusedError
-from hasten.graph import all_nodes
+from hasten.graph import FLOAT, all_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -36,8 +36,6 @@ __all__ = [
 #: For each weight by its initializer's name, True where a value is kept; in the weight's shape.
 Masks = Mapping[str, npt.NDArray[np.bool_]]
 
-#: TensorProto.FLOAT, without importing onnx.
-_FLOAT = 1
 _MATRIX = 2
 
 
@@ -188,7 +186,7 @@ def _weights(graph: onnx.ModelProto) -> dict[str, _Weight]:
     constants = {
         tensor.name: tensor
         for tensor in graph.graph.initializer
-        if tensor.data_type == _FLOAT and len(tensor.dims) >= _MATRIX
+        if tensor.data_type == FLOAT and len(tensor.dims) >= _MATRIX
     }
     found: dict[str, _Weight] = {}
     for node in all_nodes(graph):

@@ -13,7 +13,7 @@ from hasten.compress.quantization.qdq_writer import Activations, write_qdq
 from hasten.compress.quantization.rounding import RoundedWeight, Weights
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
 from hasten.errors import RefusedError
-from hasten.graph import blocks
+from hasten.graph import FLOAT, blocks
 
 if TYPE_CHECKING:
     import onnx
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Calibrator", "StaticInt8", "apply"]
 
 Calibrator = Literal["minmax", "percentile", "mse", "entropy"]
-
-#: TensorProto.FLOAT, without importing onnx.
-_FLOAT = 1
 
 
 class StaticInt8(StepConfig, frozen=True, tag="static_int8"):
@@ -99,7 +96,7 @@ def _float_nodes(graph: onnx.ModelProto, names: tuple[str, ...]) -> frozenset[st
 
 
 def _quantizable(graph: onnx.ModelProto) -> bool:
-    constants = {tensor.name for tensor in graph.graph.initializer if tensor.data_type == _FLOAT}
+    constants = {tensor.name for tensor in graph.graph.initializer if tensor.data_type == FLOAT}
     return any(
         node.op_type in {"Conv", "ConvTranspose", "Gemm", "MatMul"}
         and not constants.isdisjoint(node.input[:2])

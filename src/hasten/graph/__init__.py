@@ -6,7 +6,7 @@ that needs it, so a worker process that only runs a model stays small.
 
 from hasten.graph.blocks import Block, blocks, node_names
 from hasten.graph.clean import Arrays, Run, clean
-from hasten.graph.constants import constants_of, drop_unused, initializer_arrays
+from hasten.graph.constants import FLOAT, constants_of, drop_unused, initializer_arrays
 from hasten.graph.load import load
 from hasten.graph.model import AppliedStep, Model, TFLiteSource, TorchSource
 from hasten.graph.object_path import import_object
@@ -24,6 +24,7 @@ from hasten.graph.tflite_file import read_tflite
 from hasten.graph.torch_export import export_torch, save_torch
 
 __all__ = [
+    "FLOAT",
     "AppliedStep",
     "Arrays",
     "Block",

@@ -8,7 +8,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
-__all__ = ["constants_of", "drop_unused", "initializer_arrays"]
+__all__ = ["FLOAT", "constants_of", "drop_unused", "initializer_arrays"]
+
+#: TensorProto.FLOAT, without importing onnx.
+FLOAT = 1
 
 
 def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hasten.graph import constants_of
+from hasten.graph import FLOAT, constants_of
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = ["running_statistics", "trainable_weights"]
 
-#: TensorProto.FLOAT, without importing onnx.
-_FLOAT = 1
 
 #: Which inputs of which operator hold weights.
 _WEIGHTS: dict[str, tuple[int, ...]] = {
@@ -43,7 +41,7 @@ def trainable_weights(graph: onnx.GraphProto) -> list[str]:
     Constants with one value that are added or multiplied are part of a formula and stay.
     """
     known = constants_of(graph)
-    floats = {name: tensor for name, tensor in known.items() if tensor.data_type == _FLOAT}
+    floats = {name: tensor for name, tensor in known.items() if tensor.data_type == FLOAT}
     found: dict[str, None] = {}
     behind: set[str] = set()
     for node in graph.node:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hasten.compress.activations.observation import activations
 from hasten.compress.step import Context
 from hasten.data import Samples
+from hasten.graph import FLOAT
 
 if TYPE_CHECKING:
     import onnx
@@ -28,8 +29,6 @@ _PATCHES = 256
 _SAMPLES = 128
 #: A moment matrix of more columns takes over a gigabyte.
 _MAX_COLUMNS = 16_384
-#: TensorProto.FLOAT, without importing onnx.
-_FLOAT = 1
 
 
 class Moments(msgspec.Struct, frozen=True, eq=False):
@@ -158,7 +157,7 @@ def _padding(
 def has_moments(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
     """Whether a node is a layer with a constant float weight whose patches can be taken."""
     tensor = constants.get(node.input[1]) if len(node.input) > 1 else None
-    if tensor is None or tensor.data_type != _FLOAT or node.input[0] in constants:
+    if tensor is None or tensor.data_type != FLOAT or node.input[0] in constants:
         return False
     if node.op_type == "Gemm":
         return not any(a.name == "transA" and a.i for a in node.attribute)

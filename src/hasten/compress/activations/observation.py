@@ -19,7 +19,7 @@ from hasten.compress.quantization.calibration import Range
 from hasten.compress.quantization.qdq_writer import quantized_kinds, removed_by_writer
 from hasten.compress.step import Context, Observation
 from hasten.errors import DataError, RefusedError
-from hasten.graph import Signature, TensorSpec
+from hasten.graph import FLOAT, Signature, TensorSpec
 from hasten.runtimes import Arrays, Execution, Session, get_runtime
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ __all__ = ["activations", "folded_ranges", "observe"]
 #: One sample at a time: its activations are counted while the cache still holds them, and memory
 #: is needed for one. More at once were no faster.
 _BATCH = 1
-#: TensorProto.FLOAT, without importing onnx.
-_FLOAT = 1
 
 
 def observe(model: Model, context: Context) -> Observation:
@@ -141,7 +139,7 @@ def _watched(model: Model, context: Context) -> tuple[list[str], list[str]]:
     floats = {
         value.name
         for value in (*graph.value_info, *graph.output, *graph.input)
-        if value.type.tensor_type.elem_type == _FLOAT
+        if value.type.tensor_type.elem_type == FLOAT
     }
     kinds = quantized_kinds()
     quantized = {
@@ -161,7 +159,7 @@ def _with_outputs(model: Model, names: Sequence[str]) -> Model:
     graph = onnx.ModelProto()
     graph.CopyFrom(model.graph)
     del graph.graph.output[:]
-    graph.graph.output.extend(helper.make_tensor_value_info(name, _FLOAT, None) for name in names)
+    graph.graph.output.extend(helper.make_tensor_value_info(name, FLOAT, None) for name in names)
     outputs = tuple(TensorSpec(name, "float32", ()) for name in names)
     return replace(model, content=graph, signature=Signature(model.signature.inputs, outputs))
 

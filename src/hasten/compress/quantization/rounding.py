@@ -9,6 +9,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from hasten.graph import FLOAT, attribute_of
+
 if TYPE_CHECKING:
     import onnx
 
@@ -16,6 +18,7 @@ __all__ = [
     "PEAKS",
     "RoundedWeight",
     "Weights",
+    "channel_axis",
     "quantize_weight",
     "round_weights",
     "weight_axis",
@@ -26,8 +29,8 @@ __all__ = [
 Weights = Literal["w8", "w7", "w4"]
 #: The largest weight, which both signs reach; 64 is that of ONNX Runtime's ``reduce_range``.
 PEAKS: dict[Weights, int] = {"w8": 127, "w7": 64, "w4": 7}
-#: TensorProto.FLOAT, without importing onnx.
-_FLOAT = 1
+#: Axis of the output channels of a matrix or kernel, which is the second input.
+_AXES = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 
 
 class RoundedWeight(msgspec.Struct, frozen=True, eq=False):
@@ -85,13 +88,17 @@ def round_weights(graph: onnx.ModelProto, weights: Weights) -> dict[str, Rounded
     return found
 
 
+def channel_axis(node: onnx.NodeProto) -> int | None:
+    """The axis of output channels of the matrix or kernel in ``input[1]``; None where none is."""
+    if node.op_type == "Gemm" and attribute_of(node, "transB", 0):
+        return 0
+    return _AXES.get(node.op_type)
+
+
 def weight_axis(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> int | None:
     """The axis of output channels of a node's float32 weights; None where it has none such."""
     tensor = constants.get(node.input[1]) if len(node.input) > 1 else None
-    axes = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
-    if tensor is None or tensor.data_type != _FLOAT or node.op_type not in axes:
+    axis = channel_axis(node)
+    if tensor is None or tensor.data_type != FLOAT or axis is None:
         return None
-    if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
-        return 0
-    axis = axes[node.op_type]
     return axis if axis < len(tensor.dims) else None

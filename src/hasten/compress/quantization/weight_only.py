@@ -5,27 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from hasten.compress.quantization.rounding import Weights, quantize_weight
+from hasten.compress.quantization.rounding import Weights, channel_axis, quantize_weight
 from hasten.errors import RefusedError
-from hasten.graph import all_nodes
+from hasten.graph import FLOAT, all_nodes
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = ["with_integer_weights"]
 
-#: Which input of which operator holds weights, and the axis of its output channels.
-#: None stands for the last axis, and Gemm's depends on transB.
-_WEIGHTS: dict[str, tuple[int, int | None]] = {
-    "Conv": (1, 0),
-    "ConvTranspose": (1, 1),
-    "Gemm": (1, 1),
-    "MatMul": (1, None),
-}
 #: Below this many values the scales and the extra node weigh more than what is saved.
 _MIN_VALUES = 1024
-#: TensorProto.FLOAT, without importing onnx.
-_FLOAT = 1
 
 
 def with_integer_weights(source: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
@@ -86,21 +76,20 @@ def _weight_axes(graph: onnx.ModelProto) -> dict[str, int]:
     ranks = {
         tensor.name: len(tensor.dims)
         for tensor in graph.graph.initializer
-        if tensor.data_type == _FLOAT
+        if tensor.data_type == FLOAT
         and len(tensor.dims) > 1
         and math.prod(tensor.dims) >= _MIN_VALUES
     }
     axes: dict[str, int] = {}
     other_uses = {output.name for output in graph.graph.output}
     for node in all_nodes(graph):
-        index, axis = _WEIGHTS.get(node.op_type, (-1, None))
-        if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
-            axis = 0
+        axis = channel_axis(node)
         for at, name in enumerate(node.input):
-            if at != index:
+            if at != 1 or axis is None:
                 other_uses.add(name)
             elif name in ranks:
-                axes[name] = ranks[name] - 1 if axis is None else axis
+                # A stack of matrices has its columns along the last axis.
+                axes[name] = ranks[name] - 1 if node.op_type == "MatMul" else axis
     return {name: axis for name, axis in axes.items() if name not in other_uses}
 
 
