@@ -8,14 +8,11 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
-
-import pytest
 
 from hasten.cli.main import main
 
@@ -46,17 +43,6 @@ class Done:
         assert (end, more) == ("\n", "")
         assert line.startswith("hasten: ")
         return line.removeprefix("hasten: ")
-
-
-def empty_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Work in an empty folder, and see that no temporary file stays; a fixture yields from it."""
-    stray = folder / "tmp"
-    stray.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(stray))
-    (folder / "work").mkdir()
-    monkeypatch.chdir(folder / "work")
-    yield folder / "work"
-    assert list(stray.iterdir()) == []
 
 
 def hasten(*arguments: object) -> Done:

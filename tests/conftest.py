@@ -1,13 +1,43 @@
-"""Connections to the server of a test file, which is its fixture ``server``."""
+"""Fixtures that several test files share: a folder and files for commands, and connections.
+
+Connections lead to the server of a test file, which is its own fixture ``server``.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from nets import saved_data, saved_net
 from served import Client, Connect, Served
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small classifier on disk."""
+    return saved_net(tmp_path_factory.mktemp("net"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Samples that it labels rightly."""
+    return saved_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Work in an empty folder, and see that no temporary file stays."""
+    stray, work = tmp_path / "tmp", tmp_path / "work"
+    stray.mkdir()
+    work.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(stray))
+    monkeypatch.chdir(work)
+    yield work
+    assert list(stray.iterdir()) == []
 
 
 @pytest.fixture

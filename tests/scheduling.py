@@ -14,7 +14,17 @@ from hasten.serve.engine.request import Batch, BatchResult, Request
 from hasten.serve.engine.scheduler import Scheduler
 from hasten.serve.engine.settings import ServingSettings
 
-__all__ = ["MS", "admitted", "finish", "made", "scheduler", "settings_of", "taken", "times_of"]
+__all__ = [
+    "MS",
+    "admitted",
+    "finish",
+    "keep_up",
+    "made",
+    "scheduler",
+    "settings_of",
+    "taken",
+    "times_of",
+]
 
 #: A millisecond in nanoseconds.
 MS = 1_000_000
@@ -78,3 +88,12 @@ def admitted(one: Scheduler, *requests: Request) -> list[Request]:
 def taken(one: Scheduler, now_ns: int = 0) -> list[Request]:
     batch = one.take(now_ns)
     return batch.requests if batch else []
+
+
+def keep_up(one: Scheduler, requests: int) -> None:
+    """Admit a request a millisecond, and run each within it."""
+    for now in range(0, requests * MS, MS):
+        admitted(one, made(now))
+        batch = one.take(now)
+        assert batch is not None
+        finish(one, batch, now + MS)

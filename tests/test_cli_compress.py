@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from command_line import empty_place, hasten
+from command_line import hasten
 from hasten.graph import read_onnx, read_tflite
-from nets import images, labels, saved_data, saved_net
+from nets import images, labels
 
 #: Both models are judged, and not timed: what times say is not for a test.
 UNTIMED = ("--rounds", "0")
 
 
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved_net(tmp_path_factory.mktemp("net"))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved_data(tmp_path_factory.mktemp("data"))
-
-
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HASTEN_CACHE", str(tmp_path / "cache"))
     # torch's optimizers make this folder, without it among the temporary files.
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
-    yield from empty_place(tmp_path, monkeypatch)
+    return place
 
 
 # One step alone

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import pytest
 from onnx import helper
 
-from command_line import OUT, empty_place, hasten, refused, with_status
-from nets import conv_net, null_net, saved_net
+from command_line import OUT, hasten, refused, with_status
+from nets import conv_net, null_net
 from onnx_models import branching, model, value
 
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved_net(tmp_path_factory.mktemp("net"))
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    yield from empty_place(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("place")
 
 
 # The model

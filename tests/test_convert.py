@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 from onnx import TensorProto, helper
 
 import hasten as package
-from command_line import empty_place, finish, hasten, start
+from command_line import finish, hasten, start
 from hasten.graph import model_from_proto, read_onnx, read_tflite
 from nets import SIDE, conv_net, images, saved_data, saved_net
 from onnx_models import branching, conv_bn, model, run, value, weight
@@ -21,9 +20,7 @@ from onnx_models import branching, conv_bn, model, run, value, weight
 OUT = Path("net.tflite")
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    yield from empty_place(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("place")
 
 
 @pytest.fixture

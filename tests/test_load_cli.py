@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from command_line import Done, empty_place, hasten
+from command_line import Done, hasten
 from null_server import null_server
+
+pytestmark = pytest.mark.usefixtures("place")
 
 BRIEF = ("--duration=0.3s", "--warm-up=0")
 X = np.arange(40, dtype=np.float32).reshape(10, 4)
@@ -23,11 +25,6 @@ X = np.arange(40, dtype=np.float32).reshape(10, 4)
 def url() -> Iterator[str]:
     with null_server() as found:
         yield found
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    yield from empty_place(tmp_path, monkeypatch)
 
 
 def load(url: str, *arguments: object) -> Done:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hasten.serve.engine.scheduler import Scheduler
-from scheduling import MS, admitted, finish, made, scheduler, settings_of, taken, times_of
+from scheduling import MS, admitted, keep_up, made, scheduler, settings_of, taken, times_of
 
 
 def test_no_batch_is_larger_than_the_largest_size() -> None:
@@ -64,13 +64,7 @@ def test_what_the_warm_up_timed_badly_is_tried_soon() -> None:
     times.observe(8, 80.0 * MS)  # a stall, ten times as long as it takes
     one = Scheduler(settings_of(), (1, 2, 8), times=times)
     assert one.cap < 8
-    now = 0
-    for _ in range(64):
-        admitted(one, made(now))
-        batch = one.take(now)
-        assert batch is not None
-        now += MS
-        finish(one, batch, now)
+    keep_up(one, 64)
     assert one.cap == 8
 
 

@@ -9,7 +9,7 @@ import pytest
 from hasten.errors import OverloadedError
 from hasten.serve.engine.request import Request
 from hasten.serve.engine.scheduler import Scheduler
-from scheduling import MS, admitted, finish, made, scheduler, taken
+from scheduling import MS, admitted, keep_up, made, scheduler, taken
 
 
 def test_a_goal_caps_the_batch_so_that_waiting_and_running_fit() -> None:
@@ -87,23 +87,11 @@ def test_a_while_without_a_late_request_ends_the_refusing() -> None:
 
 def test_a_model_that_was_too_slow_once_is_tried_again() -> None:
     one = scheduler(sizes=(1,), fixed_ns=50.0 * MS, latency_goal_ms=10.0)
-    now = 0
-    for _ in range(100):
-        admitted(one, made(now))
-        batch = one.take(now)
-        assert batch is not None
-        now += MS
-        finish(one, batch, now)
+    keep_up(one, 100)
     assert one.times.expect(1) < 2 * MS
 
 
 def test_nothing_is_refused_while_there_is_time() -> None:
     one = scheduler(sizes=(1,), fixed_ns=1.0 * MS, latency_goal_ms=3.0)
-    now = 0
-    for _ in range(100):
-        admitted(one, made(now))
-        batch = one.take(now)
-        assert batch is not None
-        now += MS
-        finish(one, batch, now)
+    keep_up(one, 100)
     assert one.dropped == []
