@@ -103,6 +103,68 @@ def test_codes_that_leave_the_model_keep_their_sign(kind: type[np.integer]) -> N
     np.testing.assert_array_equal(found, session.run(None, {"x": x})[0])
 
 
+def pixels(reads: str) -> onnx.ModelProto:
+    """Every code of uint8, read as it is declared, and one node of integers or floats behind."""
+    form = ["scale", "point"]
+    real = [
+        numpy_helper.from_array(np.array(0.0187, np.float32), "scale"),
+        numpy_helper.from_array(np.array(113, np.uint8), "point"),
+    ]
+    nodes = [helper.make_node("DequantizeLinear", ["x", *form], ["real"], "read")]
+    if reads == "integers":
+        nodes += [
+            helper.make_node("MaxPool", ["real"], ["pooled"], "pool", kernel_shape=[1, 1]),
+            helper.make_node("QuantizeLinear", ["pooled", *form], ["y"], "write"),
+        ]
+    else:
+        nodes.append(helper.make_node("Neg", ["real"], ["y"], "negate"))
+    written = TensorProto.UINT8 if reads == "integers" else TensorProto.FLOAT
+    shape = [1, 1, 16, 16]
+    graph = helper.make_graph(
+        nodes,
+        "pixels",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, shape)],
+        [helper.make_tensor_value_info("y", written, shape)],
+        real,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.mark.parametrize("reads", ["integers", "floats"])
+def test_pixels_get_their_sign_through_floats_and_keep_every_code(reads: str) -> None:
+    proto = pixels(reads)
+    lowering = lower_graph(proto)
+    kinds = [operator.kind for operator in lowering.program.operators]
+    signed = ["DEQUANTIZE", "QUANTIZE"]
+    assert [kind for kind in kinds if kind in signed] == (
+        [*signed, *signed] if reads == "integers" else ["DEQUANTIZE"]
+    )
+    x = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    np.testing.assert_array_equal(interpret(lowering.content, x), session.run(None, {"x": x})[0])
+
+
+def test_two_readings_of_the_same_pixels_are_both_right() -> None:
+    """Each with scales per channel of its own, and a third with one scale for all."""
+    scales = {"a": [0.5, 0.25, 0.125], "b": [2.0, 3.0, 5.0], "c": 0.75}
+    reads = [
+        helper.make_node("DequantizeLinear", ["x", name], [f"{name}_real"], name, axis=1)
+        for name in scales
+    ]
+    graph = helper.make_graph(
+        [*reads, helper.make_node("Sum", [f"{name}_real" for name in scales], ["y"], "sum")],
+        "twice",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 3, 2, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 2, 2])],
+        [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in scales.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    x = np.arange(200, 212, dtype=np.uint8).reshape(1, 3, 2, 2)
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    found = interpret(lower_graph(proto).content, x)
+    np.testing.assert_allclose(found, session.run(None, {"x": x})[0], rtol=1e-6)
+
+
 def test_all_that_has_no_equal_is_named_at_once() -> None:
     proto = small_net()
     for at, name in ((1, "relu"), (3, "residual")):

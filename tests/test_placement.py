@@ -10,8 +10,10 @@ import pytest
 
 from command_line import Done, hasten, with_status
 from hasten.bundle import Bundle
+from hasten.compress import Context, FoldInput, StaticInt8, apply_step
+from hasten.data import Preprocessing, Samples
 from hasten.errors import OptionError
-from hasten.graph import read_tflite
+from hasten.graph import model_from_proto, read_tflite
 from hasten.measure.process import Worker
 from hasten.runtimes import (
     Execution,
@@ -22,7 +24,7 @@ from hasten.runtimes import (
     get_runtime,
 )
 from hasten.tune.candidate import Candidate, Contestant
-from nets import conv_net
+from nets import SIDE, conv_net, images
 from partial_nets import FIRST, LAST, LEFT, partial_net, partial_proto
 from tflite_models import add_model
 from workers import LIMIT_S, lowered, saved_samples
@@ -30,11 +32,13 @@ from workers import LIMIT_S, lowered, saved_samples
 XNNPACK, KERNELS = "XNNPACK", "builtin kernels"
 
 
-def placement_of(found: Lowered, execution: Execution | None = None, batch: int = 1) -> Placement:
+def placement_of(
+    found: Lowered, execution: Execution | None = None, batch: int = 1, kind: type = np.float32
+) -> Placement:
     session = get_runtime("litert").open(found, execution or Execution())
     assert isinstance(session, Placing)
     shapes = {spec.name: [dim or batch for dim in spec.shape] for spec in found.signature.inputs}
-    session.run({name: np.ones(shape, np.float32) for name, shape in shapes.items()})
+    session.run({name: np.ones(shape, kind) for name, shape in shapes.items()})
     placement = session.placement()
     session.close()
     return placement
@@ -64,6 +68,17 @@ def test_crossing_bytes_are_those_of_the_tensors_between_parts(batch: int, tmp_p
 def test_a_model_that_one_delegate_takes_is_one_part(tmp_path: Path) -> None:
     found = placement_of(lowered("litert", conv_net(), tmp_path))
     assert (found.partitions, found.crossing_bytes, found.fallback) == (1, 0, "")
+    assert {operator.executor for operator in found.operators} == {XNNPACK}
+
+
+def test_pixels_do_not_leave_the_delegate_to_get_a_sign(tmp_path: Path) -> None:
+    declared = Preprocessing((SIDE, SIDE), mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+    context = Context(tmp_path, Samples({"x": images(8)}), {"x": declared})
+    net = model_from_proto(conv_net(), "net")
+    for step in (FoldInput(), StaticInt8()):
+        net = apply_step(net, step, context)
+    assert net.signature.inputs[0].dtype == "uint8"
+    found = placement_of(lowered("litert", net, tmp_path), kind=np.uint8)
     assert {operator.executor for operator in found.operators} == {XNNPACK}
 
 

@@ -202,6 +202,23 @@ class Builder:
             made = self.emit("QUANTIZE", [tensor], tensor.shape, dtype, quantization=quantization)
         return replace(value, tensor=made)
 
+    def resigned(self, tensor: Tensor, dtype: Any) -> Tensor:
+        """The same real values in integers of the other sign, exactly.
+
+        Through floats: XNNPACK has vector kernels for both halves, while the one QUANTIZE between
+        two integers falls to TFLite's own kernel, on one thread, and outside of the delegate.
+        """
+        found = tensor.quantization
+        assert found is not None, f"{tensor.name} carries no scale"  # noqa: S101
+        moved = int(np.iinfo(dtype).min) - int(np.iinfo(tensor.dtype).min)
+        quantization = Quantization(found.scale, found.zero_point + moved, found.axis)
+        real = self._dequantized(tensor)
+        made = self.emit("QUANTIZE", [real], tensor.shape, dtype, quantization=quantization)
+        # Who wants real values reads those there are.
+        self._converted[(id(made), "real")] = real
+        self._kept.append(made)
+        return made
+
     # Operators
 
     def emit(

@@ -225,12 +225,9 @@ class _Walk:
 
     def _unsigned(self, tensor: Tensor, dtype: np.dtype[Any]) -> Tensor:
         """Codes that ONNX has without a sign: shifted back where they leave the model."""
-        signed = tensor.quantization
-        if signed is None:
+        if tensor.quantization is None:
             raise RefusedError(f"litert would give {tensor.name} as {tensor.dtype}, not {dtype}")
-        zero_point = signed.zero_point - int(np.iinfo(tensor.dtype).min)
-        quantization = Quantization(signed.scale, zero_point, signed.axis)
-        return self._to.emit("QUANTIZE", [tensor], tensor.shape, dtype, quantization=quantization)
+        return self._to.resigned(tensor, dtype)
 
     def _copy(self, tensor: Tensor) -> Tensor:
         """An output is a tensor of its own: not an input, a constant or another output."""
