@@ -139,6 +139,11 @@ def test_two_goals_are_one_clear_line() -> None:
         PruneChannels(ratio=0.5, size_ratio=0.5)
 
 
+def test_a_way_of_timing_without_a_goal_in_latency_is_one_clear_line() -> None:
+    with pytest.raises(OptionError, match="Expected latency_ratio, .* got int8 without it"):
+        PruneChannels(ratio=0.5, timed_as="int8")
+
+
 def test_a_multiple_below_one_is_one_clear_line() -> None:
     with pytest.raises(OptionError, match="a multiple of at least 1, got 0"):
         PruneChannels(multiple=0)

@@ -25,6 +25,7 @@ def prune(
     size_ratio: float | None = None,
     importance: Literal["magnitude", "taylor", "batch_norm"] = "magnitude",
     multiple: int = 8,
+    timed_as: Literal["float", "int8"] = "float",
     sparsity: float | None = None,
     pattern: str | None = None,
     scope: Literal["global", "layer"] = "global",
@@ -52,6 +53,8 @@ def prune(
         of a batch norm.
     multiple
         Channels are kept in multiples of this, as vector units like them.
+    timed_as
+        What --latency-ratio measures: the graph as it is, or in int8, which it is to be later.
     sparsity
         Goal: the share of weights that becomes zero; smaller when compressed, and no faster.
     pattern
@@ -78,6 +81,13 @@ def prune(
         elif pattern is not None:
             step = Sparsify(pattern=pattern)
         else:
-            step = PruneChannels(ratio, latency_ratio, size_ratio, importance, multiple)
+            step = PruneChannels(
+                ratio=ratio,
+                latency_ratio=latency_ratio,
+                size_ratio=size_ratio,
+                importance=importance,
+                multiple=multiple,
+                timed_as=timed_as,
+            )
     found = prune_model(model, single.samples(), out=out, step=step, way=single.way())
     return print_compression(found, as_json=single.json)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,10 @@ from hasten.compress.pruning.importance import Importance, Importances, importan
 from hasten.compress.pruning.latency_goal import LatencyGoal
 from hasten.compress.pruning.reconstruction import reconstructed
 from hasten.compress.pruning.removal import pruned
+from hasten.compress.static_int8 import StaticInt8
+from hasten.compress.static_int8 import apply as quantized
 from hasten.compress.step import Context, StepConfig, applied
+from hasten.data import Samples
 from hasten.errors import OptionError, RefusedError
 from hasten.graph.operators import operator_label
 
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from hasten.graph import Model
 
 __all__ = ["PruneChannels", "apply"]
+
+TimedAs: TypeAlias = Literal["float", "int8"]
 
 _DEFAULT_RATIO = 0.5
 
@@ -38,13 +44,15 @@ class PruneChannels(StepConfig, frozen=True, tag="prune_channels"):
     ``ratio`` is the share of channels that goes from each group, half of them where no goal is
     given. ``latency_ratio`` is the share of the latency that is left, as measured on the runtime
     that the context's stopwatch runs, and ``size_ratio`` that of the constants' bytes; these two
-    choose for each group how many channels go. ``reconstruct`` solves the weights that are left
+    choose for each group how many channels go. ``timed_as`` is what the latency is measured of: the
+    graph as it is, or what static int8 makes of it, for a graph that is to be quantized afterwards,
+    since where time goes is another matter in integers. ``reconstruct`` solves the weights that are left
     anew, so that layers give what they gave before; it needs calibration samples, and without any
     it is left out and said so.
     """
 
     effect: ClassVar[Effect] = Effect(timed=True)
-    unsaid_defaults: ClassVar[frozenset[str]] = frozenset({"reconstruct"})
+    unsaid_defaults: ClassVar[frozenset[str]] = frozenset({"reconstruct", "timed_as"})
 
     ratio: float | None = None
     latency_ratio: float | None = None
@@ -52,6 +60,7 @@ class PruneChannels(StepConfig, frozen=True, tag="prune_channels"):
     importance: Importance = "magnitude"
     multiple: int = 8
     reconstruct: bool = True
+    timed_as: TimedAs = "float"
 
     def __post_init__(self) -> None:
         goals = {name: getattr(self, name) for name in ("ratio", "latency_ratio", "size_ratio")}
@@ -65,6 +74,12 @@ class PruneChannels(StepConfig, frozen=True, tag="prune_channels"):
                     got=str(value),
                     where=f"prune_channels: {name}",
                 )
+        if self.timed_as != "float" and self.latency_ratio is None:
+            raise OptionError(
+                expected="latency_ratio, the goal that is timed",
+                got=f"{self.timed_as} without it",
+                where="prune_channels: timed_as",
+            )
         if self.multiple < 1:
             raise OptionError(
                 expected="a multiple of at least 1",
@@ -88,7 +103,15 @@ def apply(model: Model, config: PruneChannels, context: Context) -> Model:
     else:
         if context.stopwatch is None:
             raise RefusedError("a goal in latency needs a stopwatch: nothing measures here")
-        goal = LatencyGoal(model, found, values, context.stopwatch, config.multiple)
+        prepared = _PREPARED[config.timed_as]
+        goal = LatencyGoal(
+            model,
+            found,
+            values,
+            context.stopwatch,
+            config.multiple,
+            lambda timed: prepared(timed, context),
+        )
         keep = _kept(values, goal.reach(config.latency_ratio, context.progress))
     graph = pruned(found, keep)
     if config.reconstruct and context.calibration is not None:
@@ -118,6 +141,18 @@ def _counts(found: ChannelMap, values: Importances, config: PruneChannels) -> Co
     cost = constant_bytes(found)
     goal = cost(sizes) * config.size_ratio
     return allocate(values, cost, goal, start=sizes, multiple=config.multiple)
+
+
+def _int8(model: Model, context: Context) -> Model:
+    """Return a graph in int8 as fast as one that was calibrated well: its ranges are of noise."""
+    noise = Samples.synthetic(model.signature, 1, seed=0)
+    return quantized(model, StaticInt8(bias="plain"), Context(context.scratch, calibration=noise))
+
+
+_PREPARED: dict[TimedAs, Callable[[Model, Context], Model]] = {
+    "float": lambda model, context: model,
+    "int8": _int8,
+}
 
 
 def _kept(values: Importances, counts: Counts) -> dict[str, npt.NDArray[np.int64]]:

@@ -8,8 +8,9 @@ will run them, as in Yang et al., "NetAdapt", ECCV 2018 (arXiv 1804.03230).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,6 +55,8 @@ class LatencyGoal:
     importances: Importances
     stopwatch: Stopwatch
     multiple: int
+    #: What becomes of a model before it is timed: what is deployed may not be the float graph.
+    prepared: Callable[[Model], Model]
 
     def reach(self, ratio: float, progress: Progress) -> Counts:
         """Return counts with which the measured latency is at most this share of the whole model's.
@@ -107,7 +110,7 @@ class LatencyGoal:
 
     def _whole_ms(self, counts: Counts, rounds: int = _CHECK_ROUNDS) -> tuple[float, float]:
         """Measure the whole model, and what is left of it."""
-        pair = self.model, self._model(self._pruned(counts))
+        pair = self._whole, self._model(self._pruned(counts))
         ((whole, left),) = self.stopwatch([pair], rounds=rounds)
         return whole, left
 
@@ -144,8 +147,12 @@ class LatencyGoal:
         }
         return pruned(self.found, keep)
 
+    @cached_property
+    def _whole(self) -> Model:
+        return self.prepared(self.model)
+
     def _model(self, graph: onnx.ModelProto) -> Model:
-        return Model(self.model.name, graph, signature_of(graph))
+        return self.prepared(Model(self.model.name, graph, signature_of(graph)))
 
 
 def _table(whole: int, points: Sequence[int], shares: Sequence[float]) -> Mapping[int, float]:
