@@ -156,7 +156,7 @@ def test_two_readings_of_the_same_pixels_are_both_right() -> None:
         "twice",
         [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 3, 2, 2])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 2, 2])],
-        [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in scales.items()],
+        [numpy_helper.from_array(np.array(scales[name], np.float32), name) for name in scales],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     x = np.arange(200, 212, dtype=np.uint8).reshape(1, 3, 2, 2)

@@ -45,10 +45,9 @@ class PruneChannels(StepConfig, frozen=True, tag="prune_channels"):
     given. ``latency_ratio`` is the share of the latency that is left, as measured on the runtime
     that the context's stopwatch runs, and ``size_ratio`` that of the constants' bytes; these two
     choose for each group how many channels go. ``timed_as`` is what the latency is measured of: the
-    graph as it is, or what static int8 makes of it, for a graph that is to be quantized afterwards,
-    since where time goes is another matter in integers. ``reconstruct`` solves the weights that are left
-    anew, so that layers give what they gave before; it needs calibration samples, and without any
-    it is left out and said so.
+    graph as it is, or what static int8 makes of it where that comes later, for in integers time
+    goes elsewhere. ``reconstruct`` solves the weights that are left anew, so that layers give what
+    they gave before; it needs calibration samples, and without any it is left out and said so.
     """
 
     effect: ClassVar[Effect] = Effect(timed=True)
@@ -103,14 +102,13 @@ def apply(model: Model, config: PruneChannels, context: Context) -> Model:
     else:
         if context.stopwatch is None:
             raise RefusedError("a goal in latency needs a stopwatch: nothing measures here")
-        prepared = _PREPARED[config.timed_as]
         goal = LatencyGoal(
             model,
             found,
             values,
             context.stopwatch,
             config.multiple,
-            lambda timed: prepared(timed, context),
+            _preparing(config, context),
         )
         keep = _kept(values, goal.reach(config.latency_ratio, context.progress))
     graph = pruned(found, keep)
@@ -143,16 +141,17 @@ def _counts(found: ChannelMap, values: Importances, config: PruneChannels) -> Co
     return allocate(values, cost, goal, start=sizes, multiple=config.multiple)
 
 
-def _int8(model: Model, context: Context) -> Model:
-    """Return a graph in int8 as fast as one that was calibrated well: its ranges are of noise."""
-    noise = Samples.synthetic(model.signature, 1, seed=0)
-    return quantized(model, StaticInt8(bias="plain"), Context(context.scratch, calibration=noise))
+def _preparing(config: PruneChannels, context: Context) -> Callable[[Model], Model]:
+    """Return what makes of a model the one to be timed."""
+    if config.timed_as == "float":
+        return lambda model: model
 
+    def int8(model: Model) -> Model:
+        # Ranges of noise, and bias left alone: neither changes what a dense kernel takes.
+        noise = Context(context.scratch, Samples.synthetic(model.signature, 1, seed=0))
+        return quantized(model, StaticInt8(bias="plain"), noise)
 
-_PREPARED: dict[TimedAs, Callable[[Model, Context], Model]] = {
-    "float": lambda model, context: model,
-    "int8": _int8,
-}
+    return int8
 
 
 def _kept(values: Importances, counts: Counts) -> dict[str, npt.NDArray[np.int64]]:

@@ -22,7 +22,7 @@ from hasten.runtimes.litert.lowering.limits import TAKEN
 from hasten.runtimes.litert.lowering.node import Node, OutputSpec, infer_outputs
 from hasten.runtimes.litert.lowering.operators import OPERATORS
 from hasten.runtimes.litert.lowering.opset import opset_of
-from hasten.runtimes.litert.lowering.program import Program, Quantization, Tensor
+from hasten.runtimes.litert.lowering.program import Program, Tensor
 from hasten.runtimes.litert.lowering.quantization import find_targets
 from hasten.runtimes.litert.lowering.reasons import why_not
 from hasten.runtimes.litert.lowering.unsupported import Unsupported
