@@ -163,6 +163,10 @@ def test_both_models_are_timed_in_pairs(net: Path, data: Path) -> None:
             "Expected one goal, got --ratio and --sparsity",
         ),
         (("quantize", "--out", "o.onnx", "--smooth", "2"), "got 2.0 - at --smooth"),
+        (
+            ("prune", "--out", "o.onnx", "--timed-as", "int8"),
+            "which is what is timed, got int8 without one - at --timed-as",
+        ),
         (("prune", "--out", "o.onnx", "--multiple", "64"), "no group has more than 16 channels"),
         (
             ("distill", "--out", "o.onnx", "--train", "t.npz"),

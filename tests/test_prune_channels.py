@@ -140,7 +140,7 @@ def test_two_goals_are_one_clear_line() -> None:
 
 
 def test_a_way_of_timing_without_a_goal_in_latency_is_one_clear_line() -> None:
-    with pytest.raises(OptionError, match=r"Expected latency_ratio, .* got int8 without it"):
+    with pytest.raises(OptionError, match=r"Expected a goal in latency, .* got int8 without one"):
         PruneChannels(ratio=0.5, timed_as="int8")
 
 

@@ -75,8 +75,8 @@ class PruneChannels(StepConfig, frozen=True, tag="prune_channels"):
                 )
         if self.timed_as != "float" and self.latency_ratio is None:
             raise OptionError(
-                expected="latency_ratio, the goal that is timed",
-                got=f"{self.timed_as} without it",
+                expected="a goal in latency, which is what is timed",
+                got=f"{self.timed_as} without one",
                 where="prune_channels: timed_as",
             )
         if self.multiple < 1:
