@@ -202,7 +202,7 @@ class Builder:
             made = self.emit("QUANTIZE", [tensor], tensor.shape, dtype, quantization=quantization)
         return replace(value, tensor=made)
 
-    def resigned(self, tensor: Tensor, dtype: Any) -> Tensor:
+    def with_other_sign(self, tensor: Tensor, dtype: Any) -> Tensor:
         """The same real values in integers of the other sign, exactly.
 
         Through floats: XNNPACK has vector kernels for both halves, while the one QUANTIZE between

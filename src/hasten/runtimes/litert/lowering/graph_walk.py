@@ -227,7 +227,7 @@ class _Walk:
         """Codes that ONNX has without a sign: shifted back where they leave the model."""
         if tensor.quantization is None:
             raise RefusedError(f"litert would give {tensor.name} as {tensor.dtype}, not {dtype}")
-        return self._to.resigned(tensor, dtype)
+        return self._to.with_other_sign(tensor, dtype)
 
     def _copy(self, tensor: Tensor) -> Tensor:
         """An output is a tensor of its own: not an input, a constant or another output."""

@@ -98,7 +98,7 @@ def _declared(to: Builder, value: Value, form: Target) -> Value:
     shift = int(np.iinfo(form.dtype).min)
     quantization = form.quantization
     tensor.quantization = type(quantization)(quantization.scale, quantization.zero_point - shift)
-    return replace(value, tensor=to.resigned(tensor, form.dtype))
+    return replace(value, tensor=to.with_other_sign(tensor, form.dtype))
 
 
 def _is_input(to: Builder, tensor: Tensor) -> bool:
