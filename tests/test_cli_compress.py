@@ -167,6 +167,18 @@ def test_both_models_are_timed_in_pairs(net: Path, data: Path) -> None:
             ("prune", "--out", "o.onnx", "--timed-as", "int8"),
             "which is what is timed, got int8 without one - at --timed-as",
         ),
+        (
+            ("prune", "--out", "o.onnx", "--sparsity", "0.5", "--importance", "taylor"),
+            "Expected settings that --sparsity has a use for, got --importance - at hasten prune",
+        ),
+        (
+            ("prune", "--out", "o.onnx", "--pattern", "2:4", "--scope", "layer"),
+            "Expected settings that --pattern has a use for, got --scope",
+        ),
+        (
+            ("prune", "--out", "o.onnx", "--scope", "layer"),
+            "Expected settings that a goal in channels has a use for, got --scope",
+        ),
         (("prune", "--out", "o.onnx", "--multiple", "64"), "no group has more than 16 channels"),
         (
             ("distill", "--out", "o.onnx", "--train", "t.npz"),

@@ -14,6 +14,8 @@ from hasten.errors import OptionError
 __all__ = ["prune"]
 
 _AS_USUAL = SingleStep()
+_OF_CHANNELS = {"--importance", "--multiple", "--timed-as"}
+_OF_ZEROS: dict[str, set[str]] = {"--sparsity": {"--scope"}, "--pattern": set()}
 
 
 def prune(
@@ -74,6 +76,14 @@ def prune(
         raise OptionError(
             expected="one goal", got=" and ".join(given), where="hasten prune", hint="give one"
         )
+    channels, zeros = PruneChannels(), Sparsify()
+    changed = {
+        "--importance": importance != channels.importance,
+        "--multiple": multiple != channels.multiple,
+        "--timed-as": timed_as != channels.timed_as,
+        "--scope": scope != zeros.scope,
+    }
+    _refuse_unused(given, [flag for flag, is_changed in changed.items() if is_changed])
     step: PruneChannels | Sparsify
     with named_as_flags():
         if sparsity is not None:
@@ -91,3 +101,16 @@ def prune(
             )
     found = prune_model(model, single.samples(), out=out, step=step, way=single.way())
     return print_compression(found, as_json=single.json)
+
+
+def _refuse_unused(goals: list[str], settings: list[str]) -> None:
+    """Raise OptionError for a setting that would change nothing under the goal."""
+    goal = goals[0] if goals else "a goal in channels"
+    unused = [flag for flag in settings if flag not in _OF_ZEROS.get(goal, _OF_CHANNELS)]
+    if unused:
+        raise OptionError(
+            expected=f"settings that {goal} has a use for",
+            got=" and ".join(unused),
+            where="hasten prune",
+            hint="leave out what changes nothing",
+        )
