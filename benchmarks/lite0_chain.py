@@ -108,7 +108,7 @@ def make(original: Model, training: Samples, seed: int, scratch: Path) -> Chain:
     pruning = PruneChannels(latency_ratio=_LEAN, importance="taylor", timed_as="int8")
     steps = [FoldInput(), pruning]
     lean = trained(f"lite0-lean-{seed}", half_taught.model, steps, context)
-    learning = Distill(epochs=8, learning_rate=2e-4, temperature=2.0, **settings)
+    learning = Distill(epochs=16, learning_rate=3e-4, temperature=2.0, **settings)
     lean_taught = trained(f"lite0-lean-taught-{seed}", lean.model, [learning], context)
     rounding = TrainQuantized(epochs=2, learning_rate=5e-5, temperature=2.0, **settings)
     int8 = trained(f"lite0-int8-{seed}", lean_taught.model, [rounding], context)
