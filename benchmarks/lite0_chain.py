@@ -122,7 +122,8 @@ def _measured(seed: int, chain: Chain, held_out: Samples, scratch: Path) -> list
         score[name] = accuracy(outputs(stage.model, held_out, scratch, runtime), held_out)
         print(
             f"seed {seed}, {name.replace('_', ' '):<11} top-1 {score[name]:5.2f} %,"
-            f" {len(stage.model.payload) / 1024:7,.0f} KB, {stage.core_seconds:5.0f} core s on {stage.device}"
+            f" {len(stage.model.payload) / 1024:7,.0f} KB,"
+            f" {stage.core_seconds:5.0f} core s on {stage.device}"
         )
     execution = Execution(threads=physical_cores())
     eager = _eager(execution, scratch)
