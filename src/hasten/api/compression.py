@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,6 +29,7 @@ from hasten.compress import (
 from hasten.conversion import Kind, Target
 from hasten.conversion import convert as convert_model
 from hasten.data import Metric, Samples, Source, resolve_metric
+from hasten.data.meaning import OutputKind
 from hasten.errors import OptionError
 from hasten.graph import InputSpec, Model, require_free_file
 from hasten.measure.clock import Deadline
@@ -60,7 +61,9 @@ class Way:
 
     ``max_drop`` is how much of the metric may be lost: where it is more, the model is written and
     ``unmet`` says so. ``rounds`` is how many rounds the models before and after are timed in, 0
-    for none. ``cache`` keeps the result of the step, and goes on where a training was interrupted.
+    for none. ``outputs`` says what outputs are, by name, where that is not to be found: see
+    ``hasten.data.meaning``. ``cache`` keeps the result of the step, and goes on where a training
+    was interrupted.
     ``example`` and ``inputs`` are for models of PyTorch, see ``load``.
     """
 
@@ -73,6 +76,7 @@ class Way:
     example: Any = None
     inputs: Sequence[InputSpec] = ()
     progress: Progress | None = None
+    outputs: Mapping[str, OutputKind] = field(default_factory=dict)
 
 
 def quantize(
@@ -295,6 +299,7 @@ def _within_drop(
         deadline=Deadline.after(search_s),
         progress=context.progress,
         base=base,
+        kinds=way.outputs,
     )
     return found.model, found.notes
 
@@ -322,6 +327,8 @@ def _measuring(read: _Read, way: Way, kind: Kind) -> Measuring:
         way.seed,
         context.scratch,
         context.progress,
+        way.outputs,
+        Budget().max_drop if way.max_drop is None else way.max_drop,
     )
 
 

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from hasten.api import Data, Way
 from hasten.cli.options import Flag, Repeated, inputs_of, seconds
 from hasten.cli.progress import shown
+from hasten.data.meaning import parse_outputs
 from hasten.errors import OptionError
 
 __all__ = ["SingleStep", "Training", "named_as_flags"]
@@ -53,6 +54,9 @@ class SingleStep:
         How pixels become the model's input: size=224x224,mean=0.5,std=0.5.
     input
         An input of a PyTorch model: name=float32[batch,3,224,224]. Repeat for each.
+    output
+        What an output is: name=kind, such as logits=scores; boxes, mask, embedding, regression and
+        others, see docs/judging.md. Repeat for each.
     metric
         top1, fidelity or package.module:callable; by default top1 with labels, else fidelity.
     max_drop
@@ -74,6 +78,7 @@ class SingleStep:
     calibration_samples: int | None = None
     preprocess: str | None = None
     input: Repeated = None
+    output: Repeated = None
     metric: str | None = None
     max_drop: float | None = None
     rounds: int = 12
@@ -99,6 +104,7 @@ class SingleStep:
             force=self.force,
             inputs=inputs_of(self.input),
             progress=shown(),
+            outputs=parse_outputs(self.output or ()),
         )
 
 

@@ -105,10 +105,10 @@ class Worker:
         """Run ``settle`` times unmeasured, then ``runs`` times measured."""
         return self._ask(Measure(runs, settle), Times, limit_s, "running")
 
-    def predict(self, samples: Path, out: Path, batch: int, limit_s: float) -> str | None:
-        """Write the outputs of all samples to ``out``; returns what is not finite in them."""
+    def predict(self, samples: Path, out: Path, batch: int, limit_s: float) -> None:
+        """Write what all samples are answered to ``out``, run by run, ``batch`` samples a run."""
         request = Predict(str(samples), str(out), batch)
-        return self._ask(request, Predicted, limit_s, "predicting").problem
+        self._ask(request, Predicted, limit_s, "predicting")
 
     def peak_memory_bytes(self) -> int:
         """Peak resident memory, as of its last answer; 0 before the first."""

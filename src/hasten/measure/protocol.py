@@ -52,7 +52,10 @@ class Locate(msgspec.Struct, frozen=True, tag=True):
 
 
 class Predict(msgspec.Struct, frozen=True, tag=True):
-    """Run every sample in the folder ``samples``; write the outputs to the new folder ``out``."""
+    """Run every sample in the folder ``samples``, ``batch`` at a time where the batch is free.
+
+    What each run answered is written to the new folder ``out``, for ``hasten.data.answers``.
+    """
 
     samples: str
     out: str
@@ -83,9 +86,8 @@ class Located(msgspec.Struct, frozen=True, tag=True):
 
 
 class Predicted(msgspec.Struct, frozen=True, tag=True):
-    """Outputs are written; ``problem`` names a NaN or infinity among them."""
+    """Outputs are written."""
 
-    problem: str | None
     peak_bytes: int
 
 

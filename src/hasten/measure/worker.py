@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from hasten.data import Samples, first_nonfinite
+from hasten.data import Samples
+from hasten.data.answers import RunWriter
 from hasten.errors import HastenError
 from hasten.measure.memory import peak_memory_bytes
 from hasten.measure.protocol import (
@@ -93,19 +94,15 @@ class Candidate:
         session = self._sessions[0]
         return session.placement() if isinstance(session, Placing) else None
 
-    def predict(self, request: Predict) -> str | None:
-        """Run all samples and write the outputs; names a NaN or infinity among them."""
+    def predict(self, request: Predict) -> None:
+        """Run all samples and write what each run answered."""
         samples = Samples.load(Path(request.samples))
-        parts: list[Arrays] = []
-        for feed, valid in samples.batches(self._signature, request.batch):
-            outputs = self._sessions[0].run(feed)
-            parts.append({name: _rows(value, valid) for name, value in outputs.items()})
-        out = Path(request.out)
-        out.mkdir()
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        for at, value in enumerate(joined.values()):
-            np.save(out / f"{at}.npy", value, allow_pickle=False)
-        return first_nonfinite(joined)
+        alone = samples.per_feed(self._signature) or request.batch
+        writer = RunWriter(Path(request.out))
+        for at, (feed, _) in enumerate(samples.batches(self._signature, request.batch)):
+            left = len(samples) - at * alone
+            writer.add(self._sessions[0].run(feed), min(alone, left))
+        writer.close()
 
 
 def _threads(count: int) -> list[ThreadPoolExecutor]:
@@ -118,12 +115,6 @@ def _threads(count: int) -> list[ThreadPoolExecutor]:
     from concurrent.futures import ThreadPoolExecutor  # slow to import, and seldom needed
 
     return [ThreadPoolExecutor(1) for _ in range(count)]
-
-
-def _rows(value: np.ndarray, valid: int) -> np.ndarray:
-    """Return the rows that count; bfloat16 as float32, for .npy files know no bfloat16."""
-    rows = np.atleast_1d(value)[:valid]
-    return rows.astype(np.float32) if rows.dtype.kind == "V" else rows
 
 
 def _first_feeds(samples: Samples, signature: Signature, batch: int) -> Sequence[Arrays]:
@@ -182,7 +173,8 @@ def _answer(request: Request, candidate: Candidate | None) -> tuple[Reply, Candi
         return candidate.measure(request.runs, request.settle), candidate
     if isinstance(request, Locate):
         return Located(candidate.locate(), peak_memory_bytes()), candidate
-    return Predicted(candidate.predict(request), peak_memory_bytes()), candidate
+    candidate.predict(request)
+    return Predicted(peak_memory_bytes()), candidate
 
 
 def _die_with(parent: int) -> None:

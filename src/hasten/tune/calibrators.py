@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
 from hasten.compress import StaticInt8, StepConfig
-from hasten.data import Fidelity, Samples
+from hasten.data import Samples
+from hasten.data.fidelity import least_sqnr_db, score_outputs
+from hasten.data.meaning import find_meanings
 from hasten.errors import HastenError
-from hasten.graph import Model
+from hasten.measure.clock import Deadline
 from hasten.progress import Progress
-from hasten.runtimes import Arrays, Execution, get_runtime
+from hasten.runtimes import Execution
 from hasten.tune.build import Builder
+from hasten.tune.candidate import Candidate, Contestant
+from hasten.tune.prediction import Predictions
 
 __all__ = ["rank_calibrators", "with_calibrator"]
-
-_BATCH = 8
 
 
 def rank_calibrators(
@@ -30,7 +34,6 @@ def rank_calibrators(
     nothing to rank or a graph cannot be run; then all of them race.
     """
     calibration = builder.context.calibration
-    ranked: dict[str, float] = {}
     trials = {
         step.calibrator: chain
         for chain in reversed(chains)
@@ -38,32 +41,37 @@ def rank_calibrators(
         if isinstance(step, StaticInt8)
     }
     if calibration is None or len(trials) <= 1:
-        return ranked
+        return {}
+    ranked: dict[str, float] = {}
     with progress.stage("choosing ranges", len(trials) + 1) as advance:
         try:
+            answering = _Answering(builder, calibration, cores)
             plain = next(iter(trials.values()))[:-1]
-            reference = _outputs(builder.apply(plain), calibration, builder, cores)
+            reference, axes = answering.predictions.of_reference(answering.contestant(plain))
+            meanings = find_meanings(reference)
             advance(1)
             for name, chain in trials.items():
-                outputs = _outputs(builder.apply(chain), calibration, builder, cores)
-                ranked[name] = Fidelity().evaluate(outputs, None, reference).details["sqnr_db"]
+                answers = answering.predictions.of(answering.contestant(chain), axes)
+                ranked[name] = least_sqnr_db(score_outputs(answers, reference, meanings))
                 advance(1)
         except HastenError:
             return {}
     return dict(sorted(ranked.items(), key=lambda item: -item[1]))
 
 
-def _outputs(model: Model, samples: Samples, builder: Builder, cores: int) -> Arrays:
-    import numpy as np
+class _Answering:
+    """Runs graphs in ONNX Runtime over the calibration samples."""
 
-    runtime = get_runtime("onnxruntime")
-    session = runtime.open(runtime.lower(model, builder.context.scratch), Execution(threads=cores))
-    parts = [
-        {name: np.atleast_1d(value)[:valid] for name, value in session.run(feed).items()}
-        for feed, valid in samples.batches(model.signature, _BATCH)
-    ]
-    session.close()
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    def __init__(self, builder: Builder, calibration: Samples, cores: int) -> None:
+        scratch = builder.context.scratch
+        staged = Path(tempfile.mkdtemp(dir=scratch, prefix="calibration-"))
+        calibration.save(staged)
+        self._builder, self._cores = builder, cores
+        self.predictions = Predictions(calibration, staged, scratch, Deadline.after(None))
+
+    def contestant(self, chain: tuple[StepConfig, ...]) -> Contestant:
+        candidate = Candidate(chain, "onnxruntime", Execution(threads=self._cores))
+        return self._builder.contestant(candidate)
 
 
 def with_calibrator(chain: tuple[StepConfig, ...], name: str) -> tuple[StepConfig, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from hasten.compress.sparsify import compressed_bytes, zero_share
 from hasten.conversion import Agreement
 from hasten.data import Metric, Samples, Score
+from hasten.data.meaning import OutputKind
 from hasten.errors import RefusedError, RuntimeFailureError
 from hasten.graph import AppliedStep, Model
 from hasten.measure.clock import Deadline
@@ -76,7 +78,11 @@ class Compression(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class Measuring:
-    """How two models are judged and timed; no ``rounds``, no timing."""
+    """How two models are judged and timed; no ``rounds``, no timing.
+
+    ``kinds`` are what the user says outputs are, and ``max_drop`` is what the floor beneath them is
+    held to.
+    """
 
     validation: Samples
     metric: Metric
@@ -85,6 +91,8 @@ class Measuring:
     seed: int
     scratch: Path
     progress: Progress
+    kinds: Mapping[str, OutputKind] = field(default_factory=dict)
+    max_drop: float = Budget().max_drop
 
 
 def measure_pair(before: Model, after: Model, labels: tuple[str, str], how: Measuring) -> Pair:
@@ -96,7 +104,16 @@ def measure_pair(before: Model, after: Model, labels: tuple[str, str], how: Meas
     folder = Path(tempfile.mkdtemp(dir=how.scratch, prefix="validation-")) / "samples"
     how.validation.save(folder)
     metric = how.metric
-    judge = Judge(metric, _ANY_DROP, how.validation, folder, how.scratch, Deadline.after(None))
+    judge = Judge(
+        metric,
+        _ANY_DROP,
+        how.validation,
+        folder,
+        how.scratch,
+        Deadline.after(None),
+        how.kinds,
+        how.max_drop,
+    )
     one, other = _contestant(before, how), _contestant(after, how)
     notes: list[str] = []
     with how.progress.stage("judging", None):
@@ -106,6 +123,10 @@ def measure_pair(before: Model, after: Model, labels: tuple[str, str], how: Meas
             notes.append(f"{labels[0]} was not measured: {one.reason}")
         score = _score(judge, other)
     drop = None if one.score is None or score is None else one.score.value - score.value
+    notes += [
+        f"output '{ruin.output}' ({ruin.kind}) is ruined: {ruin.broken}"
+        for ruin in judge.ruined(other)
+    ]
     found = Pair(
         how.runtime,
         metric.name,
@@ -139,7 +160,8 @@ def _score(judge: Judge, contestant: Contestant) -> Score | None:
         raise RefusedError(contestant.reason)
     if judge.reference_score is None and judge.metric.name == "fidelity":
         return None
-    if not judge.judge(contestant) or contestant.score is None:
+    judge.judge(contestant)
+    if contestant.score is None:
         raise RuntimeFailureError(contestant.reason)
     return contestant.score
 

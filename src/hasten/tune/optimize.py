@@ -72,7 +72,7 @@ def optimize(
     heats = Heats(
         reference, staged, scratch, settings.target, order, racing_until, settings.fail_on_fallback
     )
-    judge = Judge(metric, budget, validation, staged, scratch, racing_until)
+    judge = Judge(metric, budget, validation, staged, scratch, racing_until, settings.outputs)
     before = Weather.now()
     with progress.stage("judging the reference", None):
         judge.judge_reference(reference)
