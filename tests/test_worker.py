@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
+from hasten.data.answers import read_runs
 from hasten.errors import RuntimeFailureError
 from hasten.graph import model_from_proto
 from hasten.measure.process import Worker
