@@ -33,6 +33,15 @@ _COLUMNS = range(4, 8)
 _NARROW = frozenset({"int8", "uint8", "int16", "uint16"})
 _BOX_WORDS = frozenset({"bbox", "box", "rect", "regressor", "loc"})
 _FEATURE_WORDS = frozenset({"embedding", "embed", "feature", "hidden", "pooler", "vector"})
+_SCORE_WORDS = frozenset({"class", "classe", "cls", "logit", "prob", "probability", "score"})
+_VALUE_WORDS = frozenset(
+    {"age", "angle", "coord", "coordinate", "depth", "joint", "keypoint", "landmark", "offset"}
+    | {"pose", "position", "price", "quaternion", "regression", "rotation", "translation"}
+)
+#: What ends a network of features: their mean, or a squashed token.
+_POOLED = frozenset({"GlobalAveragePool", "ReduceMean", "Tanh"})
+#: So few values that no layer made may be quantities as well as classes.
+_FEW = 4
 _SEQUENCE_WORDS = frozenset({"ctc", "logit", "token"})
 
 Rule = Callable[[Look], Meaning | None]
@@ -221,15 +230,17 @@ def _scores_of_samples(seen: Look) -> Meaning | None:
     """One row of values a sample."""
     if len(seen.item) != 1:
         return None
-    if seen.origin.operator in {"GlobalAveragePool", "ReduceMean", "Tanh"} and (
-        seen.item[0] >= _FEATURES
-    ):
-        return Meaning(seen.name, "embedding", f"made by {seen.origin.operator}", seen.axes[-1])
-    if seen.origin.operator not in {"", "Concat", "Slice", "Mul", "Div", "Sub"} or seen.decides:
-        if seen.decides:
-            return Meaning(seen.name, "scores", "one row of values a sample", seen.axes[-1])
-        return Meaning(seen.name, "regression", "its largest value is always the same one")
-    return Meaning(seen.name, "regression", "its largest value is always the same one")
+    name, operator, axis = seen.name, seen.origin.operator, seen.axes[-1]
+    if not _VALUE_WORDS.isdisjoint(seen.words):
+        return Meaning(name, "regression", "values, as its name says")
+    if operator in _POOLED and seen.item[0] >= _FEATURES:
+        return Meaning(name, "embedding", f"features, made by {operator}", axis)
+    if not seen.decides:
+        return Meaning(name, "regression", "its largest value is always the same one")
+    named = not _SCORE_WORDS.isdisjoint(seen.words)
+    if named or seen.origin.linear or not operator or seen.item[0] > _FEW:
+        return Meaning(name, "scores", "one row of values a sample", axis)
+    return Meaning(name, "regression", f"{seen.item[0]} values a sample, made by {operator}")
 
 
 def _scores_over_time(seen: Look) -> Meaning | None:
