@@ -167,9 +167,9 @@ def _probabilities(seed: int, count: int) -> Subject:
     return Subject("probabilities", net.model(samples, {"probabilities": ["n", 10]}), samples)
 
 
-def _heads(net: _Net, samples: Arrays, classes: int) -> tuple[str, str]:
+def _heads(net: _Net, image: str, samples: Arrays, classes: int) -> tuple[str, str]:
     """Boxes as centre and size in pixels of a 32x32 picture, and scores, [n, c, 8, 8] each."""
-    features = net.features("image")
+    features = net.features(image)
     place, size, scores = (net.conv(features, 32, wide, 1) for wide in (2, 2, classes))
     for head, wide in ((place, 1.0), (size, 0.7), (scores, 2.5)):
         net.spread(head, wide, samples)
@@ -183,29 +183,20 @@ def _heads(net: _Net, samples: Arrays, classes: int) -> tuple[str, str]:
 
 def _boxes_and_scores(seed: int, count: int) -> Subject:
     net, samples = _Net(seed), {"images": pictures(count, seed)}
-    boxes, scores = _heads_of(net, "images", samples, 4)
+    boxes, scores = _heads(net, "images", samples, 4)
     joined = net.shape(net.node("Concat", boxes, scores, axis=1), 0, 8, 64)
     net.named(net.node("Transpose", joined, perm=[0, 2, 1]), "output0")
     return Subject("boxes_and_scores", net.model(samples, {"output0": ["n", 64, 8]}), samples)
 
 
-def _heads_of(net: _Net, image: str, samples: Arrays, classes: int) -> tuple[str, str]:
-    features_of = net.features
-
-    def features(_: str) -> str:
-        return features_of(image)
-
-    net.features = features  # type: ignore[method-assign]
-    return _heads(net, samples, classes)
-
-
 def _detections(seed: int, count: int) -> Subject:
     net, samples = _Net(seed), {"image": pictures(count, seed)}
-    boxes, scores = _heads(net, samples, 3)
+    boxes, scores = _heads(net, "image", samples, 3)
     rows = net.node("Transpose", net.shape(boxes, 1, 4, 64), perm=[0, 2, 1])
     flat = net.shape(scores, 1, 3, 64)
     limits = [
-        net.constant(value) for value in (np.array([30]), np.float32([0.5]), np.float32([0.3]))
+        net.constant(value)
+        for value in (np.array([30]), np.array([0.5], np.float32), np.array([0.3], np.float32))
     ]
     chosen = net.node("NonMaxSuppression", rows, flat, *limits, center_point_box=1)
     class_of, box_of = (

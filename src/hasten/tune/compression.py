@@ -13,7 +13,7 @@ import msgspec
 
 from hasten.compress.sparsify import compressed_bytes, zero_share
 from hasten.conversion import Agreement
-from hasten.data import Metric, Samples, Score
+from hasten.data import Metric, OutputScore, Samples, Score
 from hasten.data.meaning import OutputKind
 from hasten.errors import RefusedError, RuntimeFailureError
 from hasten.graph import AppliedStep, Model
@@ -52,7 +52,10 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """Two models on one runtime; ``drop`` is of the metric, negative where it gained."""
+    """Two models on one runtime; ``drop`` is of the metric, negative where it gained.
+
+    ``outputs`` are those of the second against the first's.
+    """
 
     runtime: str
     metric: str
@@ -62,6 +65,7 @@ class Pair(msgspec.Struct, frozen=True):
     speedup: Interval | None = None
     verdict: Verdict | None = None
     notes: tuple[str, ...] = ()
+    outputs: tuple[OutputScore, ...] = ()
 
 
 class Compression(msgspec.Struct, frozen=True):
@@ -134,6 +138,7 @@ def measure_pair(before: Model, after: Model, labels: tuple[str, str], how: Meas
         _figures(after, labels[1], other, score),
         drop,
         notes=tuple(notes),
+        outputs=score.outputs if score is not None else (),
     )
     if not (one.racing and how.rounds):
         return found

@@ -74,7 +74,8 @@ class _Growing:
         self._shapes: list[tuple[int, ...]] = []
         self._dtypes: list[np.dtype[Any]] = []
         self._texts: list[NDArray[Any]] = []
-        self._raw = stem.with_suffix(".raw").open("wb")
+        self._raw = stem.with_suffix(".raw")
+        self._raw.touch()
 
     def add(self, value: NDArray[Any]) -> None:
         self._shapes.append(value.shape)
@@ -82,15 +83,14 @@ class _Growing:
         if value.dtype.kind in "SU":  # their width is known once all are there
             self._texts.append(value.reshape(-1))
         else:
-            self._raw.write(np.ascontiguousarray(value).tobytes())
+            with self._raw.open("ab") as file:
+                file.write(np.ascontiguousarray(value).data)
 
     def close(self) -> bool:
         """Write what reads it; returns whether all runs are of one shape."""
-        self._raw.close()
-        raw = self._stem.with_suffix(".raw")
         dtype = np.result_type(*self._dtypes) if self._texts else self._dtypes[0]
         if self._texts:
-            raw.write_bytes(np.concatenate(self._texts).astype(dtype).tobytes())
+            self._raw.write_bytes(np.concatenate(self._texts).astype(dtype).tobytes())
         elif any(one != dtype for one in self._dtypes):
             raise RuntimeFailureError(f"an output changed its dtype between runs: {self._stem}")
         stacked = all(shape == self._shapes[0] for shape in self._shapes)
