@@ -13,9 +13,9 @@ from hasten.data import Metric, Samples, Score
 from hasten.errors import DataError, OptionError, RuntimeFailureError
 from hasten.measure.clock import Deadline
 from hasten.measure.patience import CutShortError, patiently
-from hasten.measure.process import Worker
 from hasten.tune.budget import Budget, is_within
 from hasten.tune.candidate import Contestant
+from hasten.worker.process import Worker
 
 __all__ = ["AGREE_SHARE", "Judge"]
 

@@ -1,6 +1,6 @@
 """The worker process: opens one candidate, and runs it when asked.
 
-It is a program of its own (``python -m hasten.measure.worker``), so that the candidate's threads,
+It is a program of its own (``python -m hasten.worker.worker``), so that the candidate's threads,
 its memory and its crash stay here. It knows no other candidate and compares nothing.
 """
 
@@ -20,8 +20,10 @@ import numpy as np
 
 from hasten.data import Samples, first_nonfinite
 from hasten.errors import HastenError
-from hasten.measure.memory import peak_memory_bytes
-from hasten.measure.protocol import (
+from hasten.runtimes import Arrays, Placement, Placing, get_runtime
+from hasten.runtimes.vendor import reported
+from hasten.worker.memory import peak_memory_bytes
+from hasten.worker.protocol import (
     Fail,
     Locate,
     Located,
@@ -36,8 +38,6 @@ from hasten.measure.protocol import (
     receive_request,
     send,
 )
-from hasten.runtimes import Arrays, Placement, Placing, get_runtime
-from hasten.runtimes.vendor import reported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hasten.errors import RuntimeFailureError
-from hasten.measure.protocol import (
+from hasten.worker.protocol import (
     Fail,
     Locate,
     Located,
@@ -199,7 +199,7 @@ class Worker:
 
 def _start(requests: int, replies: int, log: int) -> subprocess.Popen[bytes]:
     # Safe path: a random.py in the user's folder must not stand in for the standard one.
-    program = [sys.executable, "-P", "-m", "hasten.measure.worker"]
+    program = [sys.executable, "-P", "-m", "hasten.worker.worker"]
     return subprocess.Popen(
         [*program, str(requests), str(replies), str(os.getpid())],
         stdin=subprocess.DEVNULL,
