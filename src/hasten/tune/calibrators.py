@@ -13,6 +13,7 @@ from hasten.graph import Model
 from hasten.progress import Progress
 from hasten.runtimes import Arrays, Execution, get_runtime
 from hasten.tune.build import Builder
+from hasten.worker.session import in_worker
 
 __all__ = ["rank_calibrators", "with_calibrator"]
 
@@ -56,13 +57,13 @@ def rank_calibrators(
 def _outputs(model: Model, samples: Samples, builder: Builder, cores: int) -> Arrays:
     import numpy as np
 
-    runtime = get_runtime("onnxruntime")
-    session = runtime.open(runtime.lower(model, builder.context.scratch), Execution(threads=cores))
-    parts = [
-        {name: np.atleast_1d(value)[:valid] for name, value in session.run(feed).items()}
-        for feed, valid in samples.batches(model.signature, _BATCH)
-    ]
-    session.close()
+    scratch = builder.context.scratch
+    lowered = get_runtime("onnxruntime").lower(model, scratch)
+    parts = []
+    with in_worker("onnxruntime", lowered, Execution(threads=cores), scratch) as session:
+        for feed, valid in samples.batches(model.signature, _BATCH):
+            outputs = session.run(feed)
+            parts.append({name: np.atleast_1d(value)[:valid] for name, value in outputs.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
