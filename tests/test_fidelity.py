@@ -213,7 +213,8 @@ def detections(count: int, shift: float = 0.0, number: float = 0.0) -> np.ndarra
     """Rows of corners, a score and a class."""
     low = np.arange(count)[:, None] * 20.0 + [0, 5]
     rows = np.concatenate([low + shift, low + 15 + shift], axis=1)
-    return np.c_[rows, np.linspace(0.9, 0.4, count), (np.arange(count) + number) % 3]
+    beside = np.stack([np.linspace(0.9, 0.4, count), (np.arange(count) + number) % 3], axis=1)
+    return np.concatenate([rows, beside], axis=1)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,7 @@ def test_detections_are_matched_as_sets(have: list[np.ndarray], least: float, mo
     ]
     meanings = find_meanings(runs[1])
     assert meanings["y"].kind == "detections"
-    (found,) = score_outputs(*runs, meanings)
+    (found,) = score_outputs(runs[0], runs[1], meanings)
     assert least <= found.figure <= most
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -17,8 +15,8 @@ from hasten.conversion.agreement import Agreement, Run, compare_outputs
 from hasten.data import Samples
 from hasten.errors import OptionError
 from hasten.graph import Model, Signature, read_tflite, write_whole
-from hasten.runtimes import Arrays, Execution, Lowered, Runtime, get_runtime
-from hasten.runtimes.onnxruntime import OnnxRuntime
+from hasten.runtimes import EXACT, Arrays, Execution, Lowered, any_runtime, get_runtime
+from hasten.worker.session import in_worker
 
 if TYPE_CHECKING:
     from hasten.runtimes.litert.lowering import Lowering
@@ -92,7 +90,7 @@ def convert(
         make = {"tflite": _tflite, "onnx": _onnx}[target.kind]
         written = make(cleaned, target, scratch, stack)
         label, exact = _reference(model, target.kind)
-        run = _opened(exact, exact.lower(model, scratch), stack)
+        run = _opened(exact, any_runtime(exact).lower(model, scratch), scratch, stack)
         feeds = _feeds(samples, model.signature, written.batch)
         agreement = Agreement(
             left=label,
@@ -125,7 +123,7 @@ def _tflite(model: Model, target: Target, scratch: Path, stack: ExitStack) -> _W
     path = scratch / "converted.tflite"
     path.write_bytes(lowering.content)
     signature = read_tflite(path).signature
-    session = _opened(get_runtime("litert"), Lowered(str(path), "tflite", signature), stack)
+    session = _opened("litert", Lowered(str(path), "tflite", signature), scratch, stack)
 
     def run(feed: Arrays) -> Arrays:
         return session(
@@ -147,8 +145,8 @@ def _onnx(model: Model, target: Target, scratch: Path, stack: ExitStack) -> _Wri
             got=f"--nhwc {target.channels_last[0]} with --to onnx",
             where="--nhwc",
         )
-    runtime = get_runtime("onnxruntime")
-    run = _opened(runtime, runtime.lower(model, scratch), stack)
+    lowered = get_runtime("onnxruntime").lower(model, scratch)
+    run = _opened("onnxruntime", lowered, scratch, stack)
     return _Written(model.payload, model.signature, run, _BATCH)
 
 
@@ -161,31 +159,15 @@ def _used_operators(lowering: Lowering) -> Iterator[UsedOperator]:
         yield UsedOperator(name, version, count)
 
 
-def _reference(model: Model, kind: Kind) -> tuple[str, Runtime]:
+def _reference(model: Model, kind: Kind) -> tuple[str, str]:
+    """Return what to call the reference, and the runtime that it runs on."""
     if kind == "onnx" and model.torch is not None:
-        return "pytorch", get_runtime("pytorch")
-    return "onnxruntime", OnnxRuntime(optimized=False)
+        return "pytorch", "pytorch"
+    return "onnxruntime", EXACT
 
 
-def _opened(runtime: Runtime, lowered: Lowered, stack: ExitStack) -> Run:
-    with _quiet_stderr():
-        session = runtime.open(lowered, Execution())
-    stack.callback(session.close)
-    return session.run
-
-
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Runtimes announce their delegates there, past Python: what is said here is Hasten's own."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+def _opened(runtime: str, lowered: Lowered, scratch: Path, stack: ExitStack) -> Run:
+    return stack.enter_context(in_worker(runtime, lowered, Execution(), scratch)).run
 
 
 def _feeds(samples: Samples, signature: Signature, batch: int) -> Iterator[Arrays]:

@@ -14,12 +14,12 @@ import msgspec
 from hasten.errors import OptionError, RuntimeFailureError
 from hasten.measure.clock import Deadline
 from hasten.measure.environment import Weather, environment
-from hasten.measure.process import Worker
 from hasten.measure.rounds import Entrant, Measurement, run_rounds
 from hasten.measure.statistics import Interval, Latency, Verdict, verdict
 from hasten.progress import Progress, Quiet
 from hasten.runtimes import Device, Placement, get_runtime
 from hasten.tune.subject import Subject
+from hasten.worker.process import Worker
 
 __all__ = ["Bench", "Comparison", "bench", "compare"]
 

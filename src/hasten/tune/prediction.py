@@ -23,8 +23,8 @@ from hasten.data.answers import (
 from hasten.errors import HastenError, RuntimeFailureError
 from hasten.measure.clock import Deadline
 from hasten.measure.patience import patiently
-from hasten.measure.process import Worker
 from hasten.tune.candidate import Contestant
+from hasten.worker.process import Worker
 
 __all__ = ["Predictions"]
 

@@ -6,9 +6,9 @@ Else its values lie one run after another in a flat array, beside the shapes of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from hasten.errors import RuntimeFailureError
 
-__all__ = ["Runs", "RunWriter", "read_runs"]
+__all__ = ["Parts", "RunWriter", "Runs", "read_runs"]
 
 _INDEX = "runs.json"
 
 Arrays = dict[str, NDArray[Any]]
+#: One array a run, or a sample; or one array of all of them.
+Parts: TypeAlias = "Sequence[NDArray[Any]] | NDArray[Any]"
 
 
 class _Index(msgspec.Struct, frozen=True):
@@ -34,7 +36,7 @@ class _Index(msgspec.Struct, frozen=True):
 class Runs(msgspec.Struct, frozen=True, eq=False):
     """Raw outputs by name, one array a run, and the number of samples in each run that count."""
 
-    outputs: dict[str, Sequence[NDArray[Any]]]
+    outputs: Mapping[str, Parts]
     samples: tuple[int, ...]
 
 
@@ -113,15 +115,14 @@ def read_runs(folder: Path) -> Runs:
     return Runs(outputs, index.samples)
 
 
-def _read(stem: Path, stacked: bool) -> Sequence[NDArray[Any]]:
+def _read(stem: Path, stacked: bool) -> Parts:
     shapes = np.load(stem.with_suffix(".shapes.npy"), allow_pickle=False)
     dtype = np.load(stem.with_suffix(".dtype.npy"), allow_pickle=False).dtype
     raw = stem.with_suffix(".raw")
     sizes = shapes.prod(axis=1) if shapes.shape[1] else np.ones(len(shapes), np.int64)
     flat = np.empty(0, dtype) if not sizes.sum() else np.memmap(raw, dtype=dtype, mode="r")
     if stacked:
-        stack: Any = flat.reshape(len(shapes), *shapes[0])
-        return stack  # type: ignore[no-any-return]
+        return flat.reshape(len(shapes), *shapes[0])
     ends = np.cumsum(sizes)
     return [
         flat[end - size : end].reshape(tuple(shape))
