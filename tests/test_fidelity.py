@@ -115,6 +115,12 @@ def test_a_large_constant_part_does_not_hide_that_the_rest_is_lost() -> None:
     assert found.kept == 0
 
 
+def test_codes_may_be_one_off() -> None:
+    want = RANDOM.integers(-5, 5, (40, 12)).astype(np.int8)
+    assert scored(want + np.int8(1), want).broken == ""
+    assert scored(want[::-1], want).broken
+
+
 def test_what_never_varies_has_to_stay_as_it_is() -> None:
     anchors = np.broadcast_to(np.linspace(1, 9, 12), (20, 12))
     assert scored(anchors * 1.001, anchors).broken == ""

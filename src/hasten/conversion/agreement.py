@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from hasten.data import OutputScore
-from hasten.data.answers import Answers, Runs, SampleAxis, axis_by_growth
+from hasten.data.answers import Answers, Runs, SampleAxis, axis_by_growth, plain
 from hasten.data.fidelity import score_outputs
 from hasten.data.meaning import OutputKind, find_meanings
 from hasten.errors import DataError, RefusedError
@@ -124,7 +124,7 @@ def compare_runs(
     for feed, count in feeds:
         for outputs, run in zip(sides, (left, right), strict=True):
             for name, value in run(feed).items():
-                outputs.setdefault(name, []).append(np.array(value))
+                outputs.setdefault(name, []).append(plain(np.array(value), name))
         counts.append(count)
     differences = tuple(
         _difference(name, values, sides[1].get(name, [])) for name, values in sides[0].items()
@@ -158,7 +158,8 @@ def _difference(name: str, wanted: list[np.ndarray], found: list[np.ndarray]) ->
 
 def _apart(want: np.ndarray, have: np.ndarray) -> tuple[float, float]:
     """The largest difference and the largest value; infinite where they cannot be compared."""
-    if want.shape != have.shape or want.dtype != have.dtype:
+    alike = want.dtype == have.dtype or (want.dtype.kind == have.dtype.kind == "U")
+    if want.shape != have.shape or not alike:
         return float("inf"), 1.0
     if want.size == 0:
         return 0.0, 1.0

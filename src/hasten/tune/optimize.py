@@ -91,6 +91,7 @@ def optimize(
         mixing=Mixing(builder, judge, settings.seed, progress) if chain is None else None,
     )
     outcome = race.run()
+    outcome.notes += judge.notes
     if settings.fail_on_fallback:
         outcome.winner.require_whole()
     outcome.notes += [f"unsteady: {cause}" for cause in Weather.now().unrest_since(before)]

@@ -161,4 +161,4 @@ def _split(value: NDArray[Any], axis: SampleAxis, count: int) -> Iterator[NDArra
     moved = np.moveaxis(value, axis.axis or 0, 0)
     for at in range(count):
         rows = moved[at * axis.rows : (at + 1) * axis.rows]
-        yield rows[0] if axis.rows == 1 else rows
+        yield rows[0, ...] if axis.rows == 1 else rows

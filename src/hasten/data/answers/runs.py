@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hasten.errors import RuntimeFailureError
 
-__all__ = ["Parts", "RunWriter", "Runs", "read_runs"]
+__all__ = ["Parts", "RunWriter", "Runs", "plain", "read_runs"]
 
 _INDEX = "runs.json"
 
@@ -58,7 +58,7 @@ class RunWriter:
         for at, (name, value) in enumerate(outputs.items()):
             if name not in self._files:
                 self._files[name] = _Growing(self._folder / str(at))
-            self._files[name].add(_plain(np.asarray(value), name))
+            self._files[name].add(plain(np.asarray(value), name))
         self._samples.append(samples)
 
     def close(self) -> None:
@@ -130,8 +130,11 @@ def _read(stem: Path, stacked: bool) -> Parts:
     ]
 
 
-def _plain(value: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return numbers of NumPy's own dtypes, or texts of a fixed width."""
+def plain(value: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return numbers of NumPy's own dtypes, or texts of a fixed width.
+
+    Raises RuntimeFailureError for an output that holds other objects.
+    """
     if value.dtype.kind == "V" or value.dtype.isbuiltin not in (0, 1):
         return value.astype(np.float32)
     if value.dtype.kind != "O":

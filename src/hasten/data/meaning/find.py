@@ -29,6 +29,7 @@ _FEATURES = 16
 _LONG = 1000
 #: Detections carry their corners, a score and a class, and some the number of their image.
 _COLUMNS = range(4, 8)
+_A_ROW = "one row of values a sample"
 #: Integers that stand for real numbers on a scale: what a quantized .tflite gives.
 _NARROW = frozenset({"int8", "uint8", "int16", "uint16"})
 _BOX_WORDS = frozenset({"bbox", "box", "rect", "regressor", "loc"})
@@ -71,7 +72,7 @@ def find_meanings(
     for name, output in answers.items():
         seen = look_at(output, known.get(name, Origin()))
         found[name] = _meaning(output, seen, wanted.get(name), known.get(name, Origin()), inputs)
-    return _paired(found, answers)
+    return _paired(_beside_probabilities(found), answers)
 
 
 def _meaning(
@@ -239,7 +240,7 @@ def _scores_of_samples(seen: Look) -> Meaning | None:
         return Meaning(name, "regression", "its largest value is always the same one")
     named = not _SCORE_WORDS.isdisjoint(seen.words)
     if named or seen.origin.linear or not operator or seen.item[0] > _FEW:
-        return Meaning(name, "scores", "one row of values a sample", axis)
+        return Meaning(name, "scores", _A_ROW, axis)
     return Meaning(name, "regression", f"{seen.item[0]} values a sample, made by {operator}")
 
 
@@ -297,6 +298,24 @@ def _is_over_time(seen: Look) -> bool:
 def _like_scores(values: NDArray[Any]) -> bool:
     rounding = 1e-3
     return bool(values.min() >= -rounding and values.max() <= 1 + rounding and np.ptp(values) > 0)
+
+
+def _beside_probabilities(found: dict[str, Meaning]) -> dict[str, Meaning]:
+    """Take rows of values for values where another output has a softmax: these were given none."""
+    softmaxed = [name for name, one in found.items() if one.kind in {"probabilities", "mask"}]
+    if not any(found[name].exclusive and found[name].why != "given" for name in softmaxed):
+        return found
+    return {
+        name: msgspec.structs.replace(
+            one,
+            kind="regression",
+            class_axis=None,
+            why=f"values beside the classes of {softmaxed[0]}",
+        )
+        if one.kind == "scores" and one.why == _A_ROW
+        else one
+        for name, one in found.items()
+    }
 
 
 def _paired(found: dict[str, Meaning], answers: Answers) -> dict[str, Meaning]:
