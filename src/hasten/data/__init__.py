@@ -4,8 +4,21 @@ from hasten.data.fidelity import OutputScore
 from hasten.data.finite import first_nonfinite
 from hasten.data.generator import read_callable
 from hasten.data.image_folder import image_input, read_image_folder
+from hasten.data.labels import Labels
 from hasten.data.load import Source, load_samples
-from hasten.data.metrics import METRICS, CustomMetric, Fidelity, Metric, Score, Top1, resolve_metric
+from hasten.data.metrics import (
+    METRICS,
+    Bindable,
+    CustomMetric,
+    Fidelity,
+    Metric,
+    Score,
+    counts_errors,
+    is_share,
+    loss,
+    metric_names,
+    resolve_metric,
+)
 from hasten.data.npz import read_npz
 from hasten.data.preprocessing import Preprocessing, parse_preprocessing
 from hasten.data.samples import Samples
@@ -24,7 +37,12 @@ __all__ = [
     "METRICS",
     "OutputScore",
     "Score",
-    "Top1",
+    "Labels",
+    "Bindable",
+    "counts_errors",
+    "is_share",
+    "loss",
+    "metric_names",
     "Fidelity",
     "CustomMetric",
     "resolve_metric",

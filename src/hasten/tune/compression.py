@@ -122,6 +122,7 @@ def measure_pair(before: Model, after: Model, labels: tuple[str, str], how: Meas
         else:
             notes.append(f"{labels[0]} was not measured: {one.reason}")
         score = _score(judge, other)
+    notes += judge.notes
     drop = None if one.score is None or score is None else one.score.value - score.value
     notes += [
         f"output '{ruin.output}' ({ruin.kind}) is ruined: {ruin.broken}"

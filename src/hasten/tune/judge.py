@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hasten.data import Fidelity, Metric, OutputScore, Samples, Score
+from hasten.data import Bindable, Fidelity, Metric, OutputScore, Samples, Score, loss
 from hasten.data.answers import Answers, SampleAxis
 from hasten.data.fidelity import score_outputs
 from hasten.data.meaning import Meaning, OutputKind, find_meanings
@@ -51,6 +51,7 @@ class Judge:
     reference: Answers = field(default_factory=lambda: Answers({}))
     reference_score: Score | None = None
     meanings: dict[str, Meaning] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     _axes: dict[str, SampleAxis] = field(default_factory=dict)
     _known: dict[tuple[object, ...], Contestant] = field(default_factory=dict)
 
@@ -70,6 +71,7 @@ class Judge:
             ) from None
         self._require_numbers(reference)
         self.meanings = self._found_meanings(reference)
+        self._bind_metric()
         reference.score = self.reference_score = self._evaluated(self.reference)
 
     def judge(self, contestant: Contestant) -> bool:
@@ -133,7 +135,7 @@ class Judge:
 
     def _evaluated(self, answers: Answers) -> Score:
         """Return what the metric says, with the figures of all outputs beside it."""
-        score = self._metric.evaluate(answers, self.validation.labels, self.reference)
+        score = self._metric.evaluate(answers, self.validation.ground_truth, self.reference)
         if score.outputs:
             return score
         compared = score_outputs(
@@ -158,6 +160,15 @@ class Judge:
     @property
     def _predictions(self) -> Predictions:
         return Predictions(self.validation, self.folder, self.scratch, self.deadline)
+
+    def _bind_metric(self) -> None:
+        """Settle by the reference which outputs the metric reads; note what it assumes."""
+        if isinstance(self.metric, Bindable):
+            labels = self.validation.ground_truth
+            metric = self.metric.bound(self.reference, self.meanings, labels)
+            self.metric = metric
+            if isinstance(metric, Bindable):
+                self.notes = metric.notes(self.reference, labels)
 
     def _found_meanings(self, reference: Contestant) -> dict[str, Meaning]:
         model = reference.model
@@ -189,7 +200,7 @@ class Judge:
             return True
         contestant.drop(
             "over_budget",
-            f"loses {lost:.4f} of {self.metric.name}, {self.budget.max_drop:g} is allowed"
+            f"{loss(self.metric.name, lost)}, {self.budget.max_drop:g} is allowed"
             f"{_worst(contestant.score) if isinstance(self.metric, Fidelity) else ''}",
         )
         return False

@@ -86,7 +86,7 @@ def optimize(
         racing_until,
         progress,
         settings.pace,
-        [*notes, *(() if chain is None else chain.notes)],
+        [*notes, *judge.notes, *(() if chain is None else chain.notes)],
         needed_until=deadline,
         mixing=Mixing(builder, judge, settings.seed, progress) if chain is None else None,
     )
