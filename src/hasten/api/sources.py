@@ -104,6 +104,7 @@ def read_divided(
             progress,
             at_most=wanted or _CALIBRATION_SAMPLES,
             seed=seed,
+            labelled=False,
         )
         if wanted is not None and wanted > len(calibration):
             raise DataError(
@@ -111,10 +112,10 @@ def read_divided(
                 got=str(len(calibration)),
                 where=calibration.source,
             )
-        return calibration, samples, []
+        return calibration, samples, [*samples.notes]
     share = wanted or max(1, min(_CALIBRATION_SAMPLES, len(samples) // 4))
     calibration, validation = samples.split(calibration=share, seed=seed)
-    return calibration, validation, []
+    return calibration, validation, [*samples.notes]
 
 
 def require_samples(recipe: Recipe, data: Data) -> None:
@@ -134,7 +135,7 @@ def read_training(
     if data.training is None:
         return None
     training = read_samples(data.training, data, model, scratch / "training", progress)
-    if training.labels is None:
+    if training.ground_truth is None:
         require_needs(recipe, {"calibration", "training"})
     return training
 
@@ -148,6 +149,7 @@ def read_samples(
     *,
     at_most: int | None = None,
     seed: int = 0,
+    labelled: bool = True,
 ) -> Samples:
     """Read samples for a model; ``scratch`` is a new folder, for what does not fit in memory."""
     scratch.mkdir()
@@ -160,6 +162,7 @@ def read_samples(
             advance=_by_difference(advance),
             at_most=at_most,
             seed=seed,
+            labelled=labelled,
         )
 
 

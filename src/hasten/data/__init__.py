@@ -1,8 +1,8 @@
 """Samples and metrics: the data a model is calibrated with, and how its answers are judged."""
 
+from hasten.data.datasets import read_callable, read_object
 from hasten.data.fidelity import OutputScore
 from hasten.data.finite import first_nonfinite
-from hasten.data.generator import read_callable
 from hasten.data.image_folder import image_input, read_image_folder
 from hasten.data.labels import Labels
 from hasten.data.load import Source, load_samples
@@ -20,7 +20,8 @@ from hasten.data.metrics import (
     resolve_metric,
 )
 from hasten.data.npz import read_npz
-from hasten.data.preprocessing import Preprocessing, parse_preprocessing
+from hasten.data.preprocessing import Preprocessing
+from hasten.data.preprocessing_text import parse_preprocessing
 from hasten.data.samples import Samples
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "read_npz",
     "read_image_folder",
     "read_callable",
+    "read_object",
     "image_input",
     "Preprocessing",
     "parse_preprocessing",

@@ -174,6 +174,14 @@ class Samples:
         made._labels, made._notes = labels, (*self._notes, *notes)
         return made
 
+    def with_notes(self, notes: Sequence[str]) -> Samples:
+        """Return the same samples, of which more is to be said."""
+        if not notes:
+            return self
+        made = self._evolve(self._rows, self._preprocessing)
+        made._notes = (*self._notes, *notes)
+        return made
+
     def _evolve(
         self, rows: NDArray[np.int64], preprocessing: Mapping[str, Preprocessing]
     ) -> Samples:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["IGNORED", "LABEL_KINDS", "LabelKind", "Labels"]
+__all__ = ["IGNORED", "LABEL_KINDS", "LabelKind", "Labels", "two_valued"]
 
 LabelKind = Literal["classes", "several", "values", "mask", "boxes", "texts"]
 
@@ -141,6 +141,13 @@ class Labels:
             return [slice(at, at + 1) for at in range(len(self))]
         ends = self.offsets.tolist()
         return [slice(start, end) for start, end in itertools.pairwise(ends)]
+
+
+def two_valued(masks: NDArray[Any]) -> NDArray[Any]:
+    """Return masks of 0 and 255 alone, as images of masks often are, as 0 and 1."""
+    if masks.dtype != np.uint8 or masks.max(initial=0) != IGNORED:
+        return masks
+    return (masks == IGNORED).astype(np.uint8) if set(np.unique(masks)) <= {0, IGNORED} else masks
 
 
 def _joined(parts: Sequence[ArrayLike], dtype: type[np.generic]) -> NDArray[Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hasten.data.finite import nonfinite_row
-from hasten.data.labels.labels import Labels
+from hasten.data.labels.labels import Labels, two_valued
 from hasten.errors import DataError, one_line
 
 __all__ = ["take_labels"]
@@ -74,7 +74,7 @@ def _integers(array: NDArray[Any], where: str) -> Labels:
     plane = 2
     if flat.ndim == plane and flat.min() >= 0 and flat.max() <= 1:
         return Labels.array("several", flat.astype(np.uint8))
-    return Labels.array("mask", flat)
+    return Labels.array("mask", two_valued(flat))
 
 
 def _classes(labels: NDArray[Any], where: str) -> NDArray[np.int64]:
