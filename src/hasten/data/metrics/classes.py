@@ -34,7 +34,9 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 _KINDS: tuple[OutputKind, ...] = ("scores", "probabilities")
-_ALSO: tuple[OutputKind, ...] = ("sequence", "mask", "regression", "embedding", "waveform")
+#: Kinds with class scores for places: steps, or pixels.
+_OF_PLACES: tuple[OutputKind, ...] = ("sequence", "mask")
+_ALSO: tuple[OutputKind, ...] = (*_OF_PLACES, "regression", "embedding", "waveform")
 #: What stands for one half in an output of 8 bits: a sigmoid's scale is 1/256 there.
 _HALF_OF_BYTES = {"uint8": 128.0, "int8": 0.0}
 
@@ -51,9 +53,9 @@ def choose_scores(
 
     def choose(least: int) -> Reading:
         fit = partial(_fits, labels=labels, least=least)
-        return choose_output(
-            answers, meanings, _KINDS, fit, also=_ALSO, wanted=wanted, metric=metric
-        )
+        kinds = (*_OF_PLACES, *_KINDS) if labels.kind == "mask" else _KINDS
+        also = [kind for kind in _ALSO if kind not in kinds]
+        return choose_output(answers, meanings, kinds, fit, also=also, wanted=wanted, metric=metric)
 
     try:  # enough classes for the labels, if there is such an output
         reading = choose(most)
@@ -253,7 +255,12 @@ def _f1_chance(answers: Answers, labels: Labels, reading: Reading) -> Chance:
         return Chance(level, "answering yes to every class", 0.02)
     common = 1 if classes == 2 else int(np.bincount(truth).argmax())  # noqa: PLR2004
     level = _f1(truth, np.full_like(truth, common), classes, is_several=False)
-    return Chance(level, f"always answering class {common}", 0.02, one_class(predicted, truth))
+    by = f"always answering class {common}"
+    guessed = 1 / len(np.unique(truth))
+    if classes > 2 and guessed > level:  # noqa: PLR2004 - each class as often as it occurs
+        level, by = guessed, "guessing"
+    margin = guess_margin(level, len(truth))
+    return Chance(level, by, margin, one_class(predicted, truth))
 
 
 def _auc_score(answers: Answers, labels: Labels, reading: Reading) -> Score:

@@ -13,7 +13,7 @@ from hasten.data.answers import Answers, Output
 from hasten.data.labels import Labels
 from hasten.data.meaning import Meaning, OutputKind
 from hasten.data.metrics.choice import choose_output, require_count
-from hasten.data.metrics.classes import class_axis, class_scores
+from hasten.data.metrics.classes import class_axis, class_scores, guess_margin
 from hasten.data.metrics.labelled import Chance, Reading, Rule
 from hasten.data.metrics.metric import Score
 from hasten.errors import DataError
@@ -146,7 +146,7 @@ def _chance(answers: Answers, labels: Labels, reading: Reading, *, count: int) -
     del answers
     if labels.kind == "several":
         level = min(1.0, count / labels.values.shape[-1])
-        return Chance(level, "choosing items at random", (1 - level) / 20)
+        return Chance(level, "choosing items at random", guess_margin(level, len(labels)))
     classes = np.asarray(labels.values)
     _, which, sizes = np.unique(classes, return_inverse=True, return_counts=True)
     alone = len(reading.outputs) == 1
@@ -155,7 +155,8 @@ def _chance(answers: Answers, labels: Labels, reading: Reading, *, count: int) -
     for drawn in range(min(count, others)):
         missed *= np.clip((others - own - drawn) / (others - drawn), 0, 1)
     level = float(1 - missed[_askable(labels, reading)].mean())
-    return Chance(level, "choosing neighbours at random", (1 - level) / 20)
+    margin = guess_margin(level, len(labels))
+    return Chance(level, "choosing neighbours at random", margin)
 
 
 def recall(count: int) -> Rule:
