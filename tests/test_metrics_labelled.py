@@ -347,7 +347,7 @@ def test_recall_of_items_is_the_share_that_is_found() -> None:
     ("name", "outputs", "labels", "doubt"),
     [
         ("top1", LOGITS, CLASSES, "hardly better than always answering the most common class"),
-        ("f1", LOGITS, CLASSES, "hardly better than guessing"),
+        ("f1", LOGITS, np.roll(CLASSES, 1), "hardly better than guessing"),
         ("auc", LOGITS, CLASSES, "hardly better than guessing (50.00 %)"),
         ("r2", LOGITS[:, 0], SOFTMAX[:, 1], "hardly better than always answering the mean"),
         ("mae", LOGITS[:, 0], SOFTMAX[:, 1], "hardly better than always answering the median"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Placement:
     left: int
     size: tuple[int, int]
 
-    def image(self, image: Image.Image, how: Interpolation, fill: int) -> NDArray[np.generic]:
+    def image(self, image: Image.Image, how: Interpolation, fill: int) -> NDArray[Any]:
         """Return the picture, [height, width] or [height, width, channels]."""
         from PIL import Image
 

@@ -31,7 +31,7 @@ _LONG = 1000
 _COLUMNS = range(4, 8)
 #: Integers that stand for real numbers on a scale: what a quantized .tflite gives.
 _NARROW = frozenset({"int8", "uint8", "int16", "uint16"})
-_BOX_WORDS = frozenset({"bbox", "box", "rect", "regressor", "loc"})
+_BOX_WORDS = frozenset({"bbox", "bboxe", "box", "boxe", "rect", "regressor", "loc"})
 _FEATURE_WORDS = frozenset({"embedding", "embed", "feature", "hidden", "pooler", "vector"})
 _SEQUENCE_WORDS = frozenset({"ctc", "logit", "token"})
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +14,7 @@ from hasten.data.answers import Answers, Output
 from hasten.data.meaning import Meaning
 from hasten.data.metrics.detection.layout import Layout
 
-__all__ = ["Candidates", "Source", "find_source", "read_sample"]
+__all__ = ["Candidates", "Source", "box_starts", "find_source", "read_sample"]
 
 _BOX = 4
 #: A score below this is none: what COCO evaluations of detectors take.
@@ -65,6 +66,14 @@ def find_source(answers: Answers, meanings: Mapping[str, Meaning]) -> Source | N
 
 
 _KINDS = ("boxes_and_scores", "detections", "boxes")
+
+
+def box_starts(answers: Answers, source: Source) -> list[Source]:
+    """Return rows of detections with boxes beginning at each of their columns, as found first."""
+    meaning = source.boxes
+    width = max(part.shape[-1] for part in answers[meaning.output].parts if part.ndim)
+    starts = dict.fromkeys((meaning.box_start, *range(width - _BOX + 1)))
+    return [_rows(answers, msgspec.structs.replace(meaning, box_start=at)) for at in starts]
 
 
 def _rows(answers: Answers, meaning: Meaning) -> Source:

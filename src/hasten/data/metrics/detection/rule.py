@@ -17,7 +17,7 @@ from hasten.data.fidelity.boxes import overlaps
 from hasten.data.labels import Labels
 from hasten.data.meaning import Meaning
 from hasten.data.metrics.choice import no_output, require_count
-from hasten.data.metrics.detection.candidates import Source, find_source, read_sample
+from hasten.data.metrics.detection.candidates import Source, box_starts, find_source, read_sample
 from hasten.data.metrics.detection.layout import (
     BOX_FORMATS,
     Activation,
@@ -93,8 +93,10 @@ def _way(few: Answers, told: Labels, labels: Labels, source: Source, metric: str
 
 
 def _axes(few: Answers, source: Source) -> list[Source]:
-    """Return the source, and where boxes and their numbers may have changed places, that too."""
+    """Return the source, and where else in its output boxes may stand."""
     values = few[source.boxes.output].values
+    if source.form == "rows" and source.boxes.kind == "detections":
+        return box_starts(few, source)
     if source.form != "joined" or values is None:
         return [source]
     rank = values.ndim - 1
@@ -129,7 +131,7 @@ def _objectness(few: Answers, source: Source, labels: Labels) -> list[bool]:
     known = len(labels.names) or len(labels.ids)
     if known and columns in {_BOX + known, _BOX + 1 + known}:
         return [columns == _BOX + 1 + known]
-    if columns == _BOX + 1:
+    if columns <= _BOX + 1 + int(labels.columns["classes"].max(initial=0)):
         return [False]
     return [source.boxes.objectness, not source.boxes.objectness]
 
