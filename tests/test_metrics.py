@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from hasten.cli.optimize import optimize
+from hasten.cli.single_step import SingleStep
 from hasten.data import (
     METRICS,
     CustomMetric,
@@ -331,3 +334,15 @@ def test_the_first_output_and_sample_that_is_not_finite_is_named(tmp_path: Path)
     logits[4, 0] = np.inf
     found = first_nonfinite({"fine": LOGITS, "logits": logits})
     assert found == "output 'logits' sample 3 holds NaN"
+
+
+@pytest.mark.parametrize("verb", [optimize, SingleStep], ids=["optimize", "single step"])
+def test_the_help_names_every_metric(verb: object) -> None:
+    named = set(re.findall(r"[\w@]+", verb.__doc__ or ""))
+    assert {re.sub(r"@\d+", "@K", name) for name in METRICS} <= named
+
+
+def test_the_docs_have_a_row_for_every_metric() -> None:
+    page = Path(__file__).parent.parent / "docs" / "metrics.md"
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
+    assert set(METRICS) <= set(re.findall(r"`([\w@]+)`", " ".join(rows)))

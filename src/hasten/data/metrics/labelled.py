@@ -124,14 +124,14 @@ class Labelled:
         said = [self._note()] if self.reading.note or len(reference) > 1 else []
         chance = self.rule.chance(reference, labels, self.reading)
         figure = self.evaluate(reference, labels).value
+        doubts = [chance.beside] if chance.beside else []
         if chance.level is not None and figure <= chance.level + chance.margin:
-            said.append(
-                f"warning: {self.name} of the reference is {self._shown(figure)}, hardly better"
-                f" than {chance.by} ({self._shown(chance.level)}): {_DOUBTS}"
+            doubts.insert(
+                0,
+                f"{self.name} of the reference is {self._shown(figure)}, hardly better than"
+                f" {chance.by} ({self._shown(chance.level)})",
             )
-        if chance.beside:
-            said.append(f"warning: {chance.beside}: {_DOUBTS}")
-        return said
+        return [*said, f"warning: {'; '.join(doubts)}: {_DOUBTS}"] if doubts else said
 
     def _note(self) -> str:
         reading = self.reading
