@@ -49,7 +49,9 @@ def draw(count: int, seed: int) -> Scenes:
     scenes = Scenes(np.empty((count, PIXELS, PIXELS, 3), np.uint8), [], [])
     for at in range(count):
         image = Image.new("RGB", (PIXELS, PIXELS), tuple(random.integers(60, 190, 3).tolist()))
-        pencil, boxes, classes = ImageDraw.Draw(image), [], []
+        pencil = ImageDraw.Draw(image)
+        boxes: list[tuple[float, ...]] = []
+        classes: list[int] = []
         for _ in range(random.integers(1, 5)):
             size = random.uniform(40, 112)
             left, top = random.uniform(0, PIXELS - size, 2)
@@ -71,7 +73,8 @@ def draw(count: int, seed: int) -> Scenes:
 def write(scenes: Scenes, folder: Path) -> Path:
     """Write images and a COCO file of their boxes; returns that file."""
     (folder / "images").mkdir(parents=True)
-    images, annotations = [], []
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
     for at, pixels in enumerate(scenes.pixels):
         name = f"{at:05d}.png"
         Image.fromarray(pixels).save(folder / "images" / name)
@@ -126,7 +129,8 @@ class Detector(nn.Module):
         )
         self.boxes = nn.Conv2d(64, 4, 1)
         self.scores = nn.Conv2d(64, 1 + len(SHAPES), 1)
-        nn.init.constant_(self.scores.bias[:1], -4.0)  # most cells are empty
+        empty = torch.tensor([-4.0, *[0.0] * len(SHAPES)])  # most cells are
+        self.scores.bias = nn.Parameter(empty)
         rows, columns = torch.meshgrid(torch.arange(_CELLS), torch.arange(_CELLS), indexing="ij")
         self.register_buffer("grid", torch.stack([columns, rows]).float()[None])
 

@@ -54,6 +54,14 @@ def test_topk_is_that_of_scikit_learn(count: int) -> None:
     assert score(f"top{count}", {"y": LOGITS}, CLASSES).value == pytest.approx(expected)
 
 
+def test_as_many_as_there_are_classes_are_no_choice() -> None:
+    with pytest.raises(DataError) as caught:
+        score("top5", {"y": LOGITS}, CLASSES)
+    assert str(caught.value) == (
+        "Expected fewer than the 4 classes of output 'y', got top5 - at --metric"
+    )
+
+
 def test_f1_is_macro_over_the_classes_that_labels_have() -> None:
     expected = skl.f1_score(CLASSES, LOGITS.argmax(1), average="macro")
     assert score("f1", {"y": LOGITS}, CLASSES).value == pytest.approx(expected)

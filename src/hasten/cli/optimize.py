@@ -78,7 +78,7 @@ def optimize(
         or package.module:callable, see docs/metrics.md; by default what suits the labels, and
         fidelity without any.
     max_drop
-        How much of the metric may be lost, in its own unit: 0.01 is a point of top1, or 0.01 of mae.
+        How much of the metric may be lost, in its unit: 0.01 is a point of top1, or 0.01 of mae.
     latency_ms
         Goal for the median latency.
     size_mb

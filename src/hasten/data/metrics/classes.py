@@ -41,7 +41,7 @@ _ALSO: tuple[OutputKind, ...] = (*_OF_PLACES, "regression", "embedding", "wavefo
 _HALF_OF_BYTES = {"uint8": 128.0, "int8": 0.0}
 
 
-def choose_scores(
+def _choose(
     answers: Answers, meanings: Mapping[str, Meaning], labels: Labels, metric: str
 ) -> Reading:
     """Choose the output of class scores: one row a sample, or for each place that has a label."""
@@ -162,6 +162,12 @@ def _first_class(scores: NDArray[Any], truth: NDArray[np.int64], count: int) -> 
 
 def _top_score(answers: Answers, labels: Labels, reading: Reading, count: int) -> Score:
     scores, truth = _judged(answers, labels, reading)
+    if count >= scores.shape[-1]:
+        raise DataError(
+            expected=f"fewer than the {scores.shape[-1]} classes of output '{reading.outputs[0]}'",
+            got=f"top{count}",
+            where="--metric",
+        )
     correct = float(_first_class(scores, truth, count).sum())
     details = {"correct": correct, "samples": float(len(truth))}
     return Score(correct / max(1, len(truth)), details)
@@ -196,7 +202,7 @@ def top(count: int) -> Rule:
     """Top-k: the share of labels whose class is among the best so many scores."""
     return Rule(
         ("classes", "mask"),
-        choose_scores,
+        _choose,
         partial(_top_score, count=count),
         partial(_top_chance, count=count),
     )
@@ -301,5 +307,5 @@ def _auc_chance(answers: Answers, labels: Labels, reading: Reading) -> Chance:
     return Chance(0.5, "guessing", min(0.1, 0.6 / max(1, rows) ** 0.5))
 
 
-F1 = Rule(("classes", "several"), choose_scores, _f1_score, _f1_chance, "sklearn.metrics")
-AUC = Rule(("classes", "several"), choose_scores, _auc_score, _auc_chance, "sklearn.metrics")
+F1 = Rule(("classes", "several"), _choose, _f1_score, _f1_chance, "sklearn.metrics")
+AUC = Rule(("classes", "several"), _choose, _auc_score, _auc_chance, "sklearn.metrics")

@@ -18,7 +18,7 @@ from hasten.errors import DataError, MissingExtraError
 if TYPE_CHECKING:
     from hasten.data.metrics.metric import Outputs, Truth
 
-__all__ = ["Chance", "Labelled", "Reading", "Rule", "library"]
+__all__ = ["Chance", "Labelled", "Reading", "Rule", "library", "require_kind"]
 
 _DOUBTS = (
     "labels in another order than the model's classes? preprocessing that the model was not"

@@ -44,7 +44,7 @@ _FOUND = 0.5
 _BEST = 100
 
 
-class Way(NamedTuple):
+class _Way(NamedTuple):
     """Which outputs hold detections, and how they are read."""
 
     source: Source
@@ -67,9 +67,9 @@ def _choose(
     return Reading(source.outputs, source.boxes, layout=way, note=str(way.layout))
 
 
-def _way(few: Answers, told: Labels, labels: Labels, source: Source, metric: str) -> Way:
+def _way(few: Answers, told: Labels, labels: Labels, source: Source, metric: str) -> _Way:
     """Return the reading that finds most: of the boxes first, then of their classes."""
-    written: list[Way] = []
+    written: list[_Way] = []
     for one in _axes(few, source):
         first = replace(next(_score_ways(few, one, labels)), ids=labels.ids)
         try:
@@ -79,10 +79,10 @@ def _way(few: Answers, told: Labels, labels: Labels, source: Source, metric: str
                 continue
             raise
         formats = dict.fromkeys((one.boxes.box_format, *BOX_FORMATS))
-        written += [Way(one, replace(first, box_format=each, scale=scale)) for each in formats]
+        written += [_Way(one, replace(first, box_format=each, scale=scale)) for each in formats]
     source, boxes = max(written, key=lambda way: _found(few, told, way))
     readings = [
-        Way(source, replace(way, box_format=boxes.box_format, scale=boxes.scale, ids=labels.ids))
+        _Way(source, replace(way, box_format=boxes.box_format, scale=boxes.scale, ids=labels.ids))
         for way in _score_ways(few, source, labels)
     ]
     if len(readings) == 1:
@@ -166,7 +166,7 @@ def _scale(few: Answers, source: Source, way: Layout, labels: Labels) -> tuple[f
     return float(width), float(height)
 
 
-def _found(few: Answers, told: Labels, way: Way) -> float:
+def _found(few: Answers, told: Labels, way: _Way) -> float:
     """Share of labelled boxes that overlap with one of the best, whatever its class."""
     hits = total = 0
     for at, wanted in enumerate(told.each("boxes")):
@@ -179,7 +179,7 @@ def _found(few: Answers, told: Labels, way: Way) -> float:
     return hits / max(1, total)
 
 
-def _detections(answers: Answers, way: Way) -> list[Detections]:
+def _detections(answers: Answers, way: _Way) -> list[Detections]:
     source, layout = way
     found = []
     for at in range(len(answers[source.boxes.output])):
@@ -195,7 +195,7 @@ def _detections(answers: Answers, way: Way) -> list[Detections]:
 
 
 def _score(answers: Answers, labels: Labels, reading: Reading, *, metric: str) -> Score:
-    way: Way = reading.layout
+    way: _Way = reading.layout
     for name in reading.outputs:
         require_count(answers[name], len(labels))
     _require_classes(answers, labels, way)
@@ -204,7 +204,7 @@ def _score(answers: Answers, labels: Labels, reading: Reading, *, metric: str) -
     return Score(details[metric], details)
 
 
-def _require_classes(answers: Answers, labels: Labels, way: Way) -> None:
+def _require_classes(answers: Answers, labels: Labels, way: _Way) -> None:
     """Raise DataError for a labelled class that the model has no score for."""
     source, layout = way
     if source.form == "rows" or layout.classes in {"by id", "by id from 0"}:
