@@ -102,6 +102,18 @@ def test_an_output_that_the_metric_does_not_read_may_not_be_ruined(tmp_path: Pat
     assert [one.output for one in judge.reference_score.outputs] == ["features", "logits", "price"]
 
 
+def test_few_samples_that_labels_do_not_tell_apart_are_judged_without(tmp_path: Path) -> None:
+    classes = ANSWERS["logits"].argmax(1)
+    judge = judging(tmp_path, classes, "auc")
+    rows = np.flatnonzero(classes == classes[0])
+    few = judge.validation.select(rows)
+    few.save(tmp_path / "few")
+    among = judge.among(few, tmp_path / "few", rows, Budget(1.0))
+    assert (judge.metric.name, among.metric.name) == ("auc", "fidelity")
+    assert among.reference_score is not None
+    assert among.reference_score.value == 1
+
+
 def test_labels_that_fit_no_output_name_all_of_them(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         judging(tmp_path, np.zeros((48, 7, 7)), "mae")

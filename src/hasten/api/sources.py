@@ -44,9 +44,10 @@ class Data:
     """Where samples come from, and how they are divided.
 
     ``calibration`` is a source of its own; without it, ``calibration_samples`` are split off
-    ``samples``, by default at most a quarter of them. ``preprocessing`` says how pixels become
-    the model's input, as ``size=224x224,mean=0.5,std=0.5`` or as a Preprocessing. ``training`` is
-    what steps that train do so on; it neither calibrates nor judges.
+    ``samples``, by default at most a quarter of them. ``preprocessing`` says how images become
+    the model's input, as ``size=224x224,mean=0.5,std=0.5`` or as a Preprocessing; as text it may
+    name a file of labels, ``labels=instances.json``, which is not read for ``calibration``.
+    ``training`` is what steps that train do so on; it neither calibrates nor judges.
     """
 
     samples: Source | None = None

@@ -101,7 +101,11 @@ class Judge:
         floor = self._floor_drop
         judge = replace(self, budget=budget, validation=few, folder=folder, floor_drop=floor)
         judge.reference = self.reference.select(rows)
-        judge.reference_score = judge._evaluated(judge.reference)
+        try:
+            judge.reference_score = judge._evaluated(judge.reference)
+        except DataError:  # the labels of so few may be all of one class, or without a box
+            judge.metric = Fidelity()
+            judge.reference_score = judge._evaluated(judge.reference)
         judge._known = {}
         return judge
 
