@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from hasten.data.datasets import read_callable, read_object
 from hasten.data.image_folder import image_input, read_image_folder
@@ -51,59 +51,76 @@ def load_samples(
     """
     is_path = isinstance(source, str | os.PathLike)
     label = str(source) if is_path else "data"
-    text = preprocessing if isinstance(preprocessing, str) else None
-    files = Files() if text is None else files_in(text)
     is_folder = is_path and Path(source).is_dir()
-    spec = None
-    if preprocessing is not None and (files.rest or is_folder or not any(files)):
-        spec = image_input(signature, label)
-    read = None
-    if spec is not None:
-        read = preprocessing if text is None else parse_preprocessing(text, spec)
+    wanted = _wanted(preprocessing, signature, label, is_folder=is_folder)
     if is_folder:
         samples = read_image_folder(
             Path(label),
             signature,
-            read if isinstance(read, Preprocessing) else None,
+            wanted.preprocessing,
             scratch,
             advance,
             at_most=at_most,
             seed=seed,
-            labels=files.labels,
+            labels=wanted.files.labels,
             labelled=labelled,
         )
     else:
         samples = _read_arrays(source, signature, label)
-        if spec is not None and isinstance(read, Preprocessing):
-            samples = samples.with_preprocessing(spec.name, read)
-        if files.labels is not None and labelled:
-            path = find_file(files.labels, Path(label) if is_path else None)
+        if wanted.preprocessing is not None:
+            samples = samples.with_preprocessing(wanted.input, wanted.preprocessing)
+        if wanted.files.labels is not None and labelled:
+            path = find_file(wanted.files.labels, Path(label) if is_path else None)
             found, notes = read_label_file(path, len(samples), None, scratch)
             samples = samples.with_labels(found, notes)
-    said = "" if preprocessing is None else text
-    samples = _completed(samples, signature, files, said, is_folder=is_folder)
+    samples = _completed(samples, signature, wanted, is_folder=is_folder)
     samples.check(signature)
     if at_most is not None and at_most < len(samples):
         samples, _ = samples.split(calibration=at_most, seed=seed)
     return samples
 
 
+class _Wanted(NamedTuple):
+    """Preprocessing of an input as it was given, and the files named beside it."""
+
+    text: str | None
+    files: Files
+    input: str = ""
+    preprocessing: Preprocessing | None = None
+
+
+def _wanted(
+    given: Preprocessing | str | None, signature: Signature, label: str, *, is_folder: bool
+) -> _Wanted:
+    """Read preprocessing; that which names files alone asks for no image input."""
+    if given is None:
+        return _Wanted("", Files())
+    if isinstance(given, Preprocessing):
+        return _Wanted(None, Files(), image_input(signature, label).name, given)
+    files = files_in(given)
+    if any(files) and not files.rest and not is_folder:
+        return _Wanted(None, files)
+    spec = image_input(signature, label)
+    return _Wanted(given, files, spec.name, parse_preprocessing(given, spec))
+
+
 def _completed(
-    samples: Samples, signature: Signature, files: Files, text: str | None, *, is_folder: bool
+    samples: Samples, signature: Signature, wanted: _Wanted, *, is_folder: bool
 ) -> Samples:
     """Add to labels what is known beside them, and say what of preprocessing was assumed."""
     notes = [
-        described(declared, text)
+        described(declared, wanted.text)
         for declared in samples.preprocessing.values()
-        if is_folder or text is not None
+        if is_folder or wanted.text
     ]
     labels = samples.ground_truth
     if labels is None:
         return samples.with_notes(notes)
     if labels.size is None and labels.kind in {"boxes", "mask"}:
         labels = replace(labels, size=_picture(samples, signature))
-    if files.alphabet is not None:
-        labels = replace(labels, alphabet=read_alphabet(find_file(files.alphabet, None)))
+    if wanted.files.alphabet is not None:
+        symbols = read_alphabet(find_file(wanted.files.alphabet, None))
+        labels = replace(labels, alphabet=symbols)
     return samples.with_labels(labels, notes)
 
 

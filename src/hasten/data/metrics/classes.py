@@ -1,4 +1,4 @@
-"""Classes: top-k, F1 and the area under the ROC curve, from scores along the axis of classes."""
+"""Class scores: which output has them, along which axis, and what the labels say of each row."""
 
 from __future__ import annotations
 
@@ -15,23 +15,20 @@ from hasten.data.answers import Answers, Output
 from hasten.data.labels import Labels
 from hasten.data.meaning import Meaning, OutputKind
 from hasten.data.metrics.choice import choose_output, require_count
-from hasten.data.metrics.labelled import Chance, Reading, Rule, library
-from hasten.data.metrics.metric import Score
+from hasten.data.metrics.labelled import Reading
 from hasten.errors import DataError
 
 __all__ = [
-    "AUC",
-    "F1",
+    "choose_scores",
     "class_axis",
     "class_scores",
     "guess_margin",
+    "judged",
     "one_class",
     "require_known",
-    "top",
+    "several",
     "true_classes",
 ]
-
-Floats = NDArray[np.float64]
 
 _KINDS: tuple[OutputKind, ...] = ("scores", "probabilities")
 #: Kinds with class scores for places: steps, or pixels.
@@ -41,7 +38,7 @@ _ALSO: tuple[OutputKind, ...] = (*_OF_PLACES, "regression", "embedding", "wavefo
 _HALF_OF_BYTES = {"uint8": 128.0, "int8": 0.0}
 
 
-def _choose(
+def choose_scores(
     answers: Answers, meanings: Mapping[str, Meaning], labels: Labels, metric: str
 ) -> Reading:
     """Choose the output of class scores: one row a sample, or for each place that has a label."""
@@ -135,7 +132,7 @@ def require_known(classes: NDArray[np.int64], count: int, output: str) -> None:
         )
 
 
-def _judged(answers: Answers, labels: Labels, reading: Reading) -> tuple[NDArray[Any], Any]:
+def judged(answers: Answers, labels: Labels, reading: Reading) -> tuple[NDArray[Any], Any]:
     """Return scores, [rows, classes], and the class of each row, of places that have one."""
     output = answers[reading.outputs[0]]
     require_count(output, len(labels))
@@ -150,40 +147,11 @@ def _judged(answers: Answers, labels: Labels, reading: Reading) -> tuple[NDArray
     return scores[known], truth[known]
 
 
-def _first_class(scores: NDArray[Any], truth: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
-    """Whether the true class is among the best so many; of equal scores the first come first."""
-    if count == 1:
-        return np.asarray(scores.argmax(axis=-1) == truth)
-    own = np.take_along_axis(scores, truth[:, np.newaxis], -1)
-    before = np.arange(scores.shape[-1]) < truth[:, np.newaxis]
-    better = (scores > own) | ((scores == own) & before)
-    return np.asarray(better.sum(axis=-1) < count)
-
-
-def _top_score(answers: Answers, labels: Labels, reading: Reading, count: int) -> Score:
-    scores, truth = _judged(answers, labels, reading)
-    if count >= scores.shape[-1]:
-        raise DataError(
-            expected=f"fewer than the {scores.shape[-1]} classes of output '{reading.outputs[0]}'",
-            got=f"top{count}",
-            where="--metric",
-        )
-    correct = float(_first_class(scores, truth, count).sum())
-    details = {"correct": correct, "samples": float(len(truth))}
-    return Score(correct / max(1, len(truth)), details)
-
-
-def _top_chance(answers: Answers, labels: Labels, reading: Reading, count: int) -> Chance:
-    scores, truth = _judged(answers, labels, reading)
-    shares = np.sort(np.bincount(truth) / max(1, len(truth)))[::-1]
-    level = float(shares[:count].sum())
-    by = "always answering the most common class" if count == 1 else "the most common classes"
-    beside = one_class(scores.argmax(axis=-1), truth)
-    if len(shares[shares > 0]) == 1:
-        return Chance(beside=f"all {len(truth)} labels are of one class, which tells little")
-    if level >= 1:
-        return Chance(beside=beside)
-    return Chance(level, by, guess_margin(level, len(truth)), beside)
+def several(answers: Answers, labels: Labels, reading: Reading) -> NDArray[Any]:
+    """Return the score of each class of each sample, [n, classes]."""
+    output = answers[reading.outputs[0]]
+    require_count(output, len(labels))
+    return class_scores(output, reading.axis).astype(np.float64)
 
 
 def guess_margin(level: float, count: int) -> float:
@@ -196,116 +164,3 @@ def one_class(predicted: NDArray[Any], truth: NDArray[Any]) -> str:
     if len(predicted) < 2 or len(np.unique(predicted)) > 1 or len(np.unique(truth)) == 1:  # noqa: PLR2004
         return ""
     return f"all {len(predicted)} predictions of the reference are class {predicted[0]}"
-
-
-def top(count: int) -> Rule:
-    """Top-k: the share of labels whose class is among the best so many scores."""
-    return Rule(
-        ("classes", "mask"),
-        _choose,
-        partial(_top_score, count=count),
-        partial(_top_chance, count=count),
-    )
-
-
-def _decisions(
-    answers: Answers, labels: Labels, reading: Reading
-) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Return (true, predicted, classes): classes, [n], or 0 and 1 for each class, [n, classes]."""
-    if labels.kind == "classes":
-        scores, truth = _judged(answers, labels, reading)
-        return truth, scores.argmax(axis=-1), scores.shape[-1]
-    scores = _several(answers, labels, reading)
-    predicted = (scores >= reading.layout).astype(np.int64)
-    return true_classes(labels), predicted, scores.shape[-1]
-
-
-def _several(answers: Answers, labels: Labels, reading: Reading) -> NDArray[Any]:
-    output = answers[reading.outputs[0]]
-    require_count(output, len(labels))
-    return class_scores(output, reading.axis).astype(np.float64)
-
-
-def _f1_score(answers: Answers, labels: Labels, reading: Reading) -> Score:
-    """Macro over the classes that labels have; of two classes, that of class 1 (binary)."""
-    return Score(_f1(*_decisions(answers, labels, reading), labels.kind == "several"))
-
-
-def _f1(truth: NDArray[Any], predicted: NDArray[Any], classes: int, is_several: bool) -> float:
-    skl = library("sklearn.metrics", "f1")
-    if is_several:
-        present = np.flatnonzero(truth.any(axis=0))
-        _require_positive(len(present), "f1")
-        truth, predicted = truth[:, present], predicted[:, present]
-        return float(skl.f1_score(truth, predicted, average="macro", zero_division=0))
-    if classes == 2:  # noqa: PLR2004 - yes and no
-        _require_positive(int((truth == 1).sum()), "f1")
-        return float(skl.f1_score(truth, predicted, pos_label=1, zero_division=0))
-    present = np.unique(truth)
-    return float(skl.f1_score(truth, predicted, labels=present, average="macro", zero_division=0))
-
-
-def _require_positive(count: int, metric: str) -> None:
-    if not count:
-        raise DataError(
-            expected="samples with a class for which the label is 1",
-            got="none",
-            where=f"metric {metric}",
-        )
-
-
-def _f1_chance(answers: Answers, labels: Labels, reading: Reading) -> Chance:
-    truth, predicted, classes = _decisions(answers, labels, reading)
-    if labels.kind == "several":
-        level = _f1(truth, np.ones_like(truth), classes, is_several=True)
-        return Chance(level, "answering yes to every class", 0.02)
-    common = 1 if classes == 2 else int(np.bincount(truth).argmax())  # noqa: PLR2004
-    level = _f1(truth, np.full_like(truth, common), classes, is_several=False)
-    by = f"always answering class {common}"
-    guessed = 1 / len(np.unique(truth))
-    if classes > 2 and guessed > level:  # noqa: PLR2004 - each class as often as it occurs
-        level, by = guessed, "guessing"
-    margin = guess_margin(level, len(truth))
-    return Chance(level, by, margin, one_class(predicted, truth))
-
-
-def _auc_score(answers: Answers, labels: Labels, reading: Reading) -> Score:
-    """Mean over classes of the area under each one's ROC curve, one class against the rest."""
-    skl = library("sklearn.metrics", "auc")
-    if labels.kind == "several":
-        truth, scores = true_classes(labels), _several(answers, labels, reading)
-    else:
-        raw, classes = _judged(answers, labels, reading)
-        scores = _shares(raw.astype(np.float64))
-        truth = (classes[:, np.newaxis] == np.arange(scores.shape[-1])).astype(np.int64)
-        if scores.shape[-1] == 2:  # noqa: PLR2004 - one curve is the other's mirror
-            truth, scores = truth[:, 1:], scores[:, 1:]
-    told = [at for at in range(truth.shape[1]) if 0 < truth[:, at].sum() < len(truth)]
-    if not told:
-        raise DataError(
-            expected="labels of two classes or more", got="one class", where="metric auc"
-        )
-    areas = [float(skl.roc_auc_score(truth[:, at], scores[:, at])) for at in told]
-    return Score(float(np.mean(areas)), {"worst_class": min(areas)})
-
-
-def _shares(scores: Floats) -> Floats:
-    """Return scores as shares of 1: of two classes their order is that of the difference."""
-    if scores.min() >= 0 and np.allclose(scores.sum(axis=-1), 1, atol=1e-2):
-        return scores
-    if scores.shape[-1] == 2:  # noqa: PLR2004 - the difference does not saturate as exponents do
-        apart = scores[:, 1:] - scores[:, :1]
-        return np.concatenate([-apart, apart], axis=-1)
-    parts = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.asarray(parts / parts.sum(axis=-1, keepdims=True))
-
-
-def _auc_chance(answers: Answers, labels: Labels, reading: Reading) -> Chance:
-    del answers, reading
-    truth = true_classes(labels)
-    rows = truth.size if labels.kind == "several" else len(truth)
-    return Chance(0.5, "guessing", min(0.1, 0.6 / max(1, rows) ** 0.5))
-
-
-F1 = Rule(("classes", "several"), _choose, _f1_score, _f1_chance, "sklearn.metrics")
-AUC = Rule(("classes", "several"), _choose, _auc_score, _auc_chance, "sklearn.metrics")

@@ -9,15 +9,17 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from hasten.data.labels import LabelKind
-from hasten.data.metrics.classes import AUC, F1, top
+from hasten.data.metrics.auc import AUC
 from hasten.data.metrics.custom import CustomMetric
 from hasten.data.metrics.detection import MAP, MAP50
+from hasten.data.metrics.f1 import F1
 from hasten.data.metrics.fidelity import Fidelity
 from hasten.data.metrics.labelled import Labelled, Rule, require_kind
 from hasten.data.metrics.masks import IOU
 from hasten.data.metrics.metric import Metric
 from hasten.data.metrics.retrieval import recall
 from hasten.data.metrics.texts import CER, WER
+from hasten.data.metrics.top import top
 from hasten.data.metrics.values import MAE, R2, RMSE
 from hasten.errors import DataError, MissingExtraError, OptionError
 from hasten.graph.object_path import import_object, is_object_path
