@@ -24,7 +24,8 @@ def _auc_score(answers: Answers, labels: Labels, reading: Reading) -> Score:
         truth, scores = true_classes(labels), several(answers, labels, reading)
     else:
         raw, classes = judged(answers, labels, reading)
-        scores = _shares(raw.astype(np.float64))
+        is_scaled = raw.dtype.kind in "iu"  # shares of 1 already, in steps of 1/256
+        scores = raw.astype(np.float64) if is_scaled else _shares(raw.astype(np.float64))
         truth = (classes[:, np.newaxis] == np.arange(scores.shape[-1])).astype(np.int64)
         if scores.shape[-1] == 2:  # noqa: PLR2004 - one curve is the other's mirror
             truth, scores = truth[:, 1:], scores[:, 1:]

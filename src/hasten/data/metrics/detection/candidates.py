@@ -129,7 +129,9 @@ def _flat(part: NDArray[np.generic]) -> Floats:
 
 
 def _is_matrix(part: NDArray[np.generic], rows: int) -> bool:
-    return part.ndim > 1 and rows in part.shape[-2:] and part.size > rows
+    """Whether these are scores of so many boxes, [boxes, classes] or the other way round."""
+    plane = part.shape[-2:]
+    return part.ndim > 1 and rows in plane and part.size == plane[0] * plane[1] > rows
 
 
 def read_sample(answers: Answers, at: int, source: Source, layout: Layout) -> Candidates:
