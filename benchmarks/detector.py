@@ -42,7 +42,7 @@ def main() -> int:
     """Train, optimize with labels, and bring the control before two judges."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        detector = trained(_TRAINING, epochs=_EPOCHS, seed=_SEED, scratch=folder / "model")
+        detector = trained(_TRAINING, epochs=_EPOCHS, seed=_SEED, scratch=folder)
         print(
             f"trained on {_TRAINING} pictures of {', '.join(SHAPES)}: {detector.seconds:.0f} s,"
             f" {detector.core_seconds:.0f} s of processor time",
