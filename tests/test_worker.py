@@ -11,8 +11,8 @@ from onnx import helper, numpy_helper
 from hasten.data.answers import read_runs
 from hasten.errors import RuntimeFailureError
 from hasten.graph import model_from_proto
-from hasten.measure.process import Worker
 from hasten.runtimes import Execution
+from hasten.worker.process import Worker
 from onnx_models import linear, model, run, value
 from workers import LIMIT_S, begin_null, lowered, open_module, open_null, saved_samples
 

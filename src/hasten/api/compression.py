@@ -26,7 +26,7 @@ from hasten.compress import (
     StepConfig,
     TrainQuantized,
 )
-from hasten.conversion import Kind, Target
+from hasten.conversion import Kind, Target, require_tolerance
 from hasten.conversion import convert as convert_model
 from hasten.data import Metric, Samples, Source, loss, resolve_metric
 from hasten.data.meaning import OutputKind
@@ -62,7 +62,8 @@ class Way:
     ``max_drop`` is how much of the metric may be lost: where it is more, the model is written and
     ``unmet`` says so. ``rounds`` is how many rounds the models before and after are timed in, 0
     for none. ``outputs`` says what outputs are, by name, where that is not to be found: see
-    ``hasten.data.meaning``. ``cache`` keeps the result of the step, and goes on where a training
+    ``hasten.data.meaning``. ``tolerance`` is how much noise the written file may add, as a share of
+    what varies over samples. ``cache`` keeps the result of the step, and goes on where a training
     was interrupted.
     ``example`` and ``inputs`` are for models of PyTorch, see ``load``.
     """
@@ -77,6 +78,7 @@ class Way:
     inputs: Sequence[InputSpec] = ()
     progress: Progress | None = None
     outputs: Mapping[str, OutputKind] = field(default_factory=dict)
+    tolerance: float | None = None
 
 
 def quantize(
@@ -181,6 +183,7 @@ def _alone(
     kind = _kind(path)
     require_free_file(path, force=way.force)
     Budget(max_drop=way.max_drop or 0.0)  # raises for a drop that cannot be meant
+    require_tolerance(way.tolerance)
     require_order(recipe)
     require_samples(recipe, data)
     with tempfile.TemporaryDirectory(prefix="hasten-") as name:
@@ -199,7 +202,8 @@ def _alone(
             pair = measure_pair(*_sides(recipe, read, made), _measuring(read, way, kind))
         made = replace(made, torch=None, tflite=None)
         few = read.validation.select(range(min(_COMPARED_SAMPLES, len(read.validation))))
-        written = convert_model(made, made, few, Target(kind, path), context.scratch)
+        target = Target(kind, path, tolerance=way.tolerance, kinds=way.outputs)
+        written = convert_model(made, made, few, target, context.scratch)
     return Compression(
         source=read.model.name,
         path=str(path),

@@ -64,6 +64,8 @@ class SingleStep:
         fidelity without any.
     max_drop
         Goal: how much of the metric may be lost; exit status 1 where it is more.
+    tolerance
+        How much noise the written file may add, as a share of what varies over samples.
     rounds
         Rounds in which both models are timed; 0 for no timing.
     seed
@@ -84,6 +86,7 @@ class SingleStep:
     output: Repeated = None
     metric: str | None = None
     max_drop: float | None = None
+    tolerance: float | None = None
     rounds: int = 12
     seed: int = 0
     no_cache: Flag = False
@@ -108,6 +111,7 @@ class SingleStep:
             inputs=inputs_of(self.input),
             progress=shown(),
             outputs=parse_outputs(self.output or ()),
+            tolerance=self.tolerance,
         )
 
 

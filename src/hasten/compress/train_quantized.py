@@ -23,9 +23,11 @@ from hasten.compress.step import Context, StepConfig, applied, refuse_control_fl
 from hasten.compress.training import learn, needs_with, require_alpha, training_samples
 from hasten.data import METRICS, Samples, Source, load_samples
 from hasten.errors import RefusedError
-from hasten.graph import InputSpec, Model, clean, constants_of, load
+from hasten.graph import InputSpec, Model, constants_of, load
 from hasten.runtimes import Execution, get_runtime
 from hasten.train.schedule import Schedule
+from hasten.worker.cleaning import cleaned
+from hasten.worker.session import in_worker
 
 if TYPE_CHECKING:
     import onnx
@@ -238,21 +240,13 @@ def _written(
 
 def _cleaned(model: Model, samples: Samples, scratch: Path) -> Model:
     """Return the model with its batch norms folded and its constants computed."""
-
-    def run(one: Model, feed: Arrays) -> Arrays:
-        with _answering(one, scratch, "onnxruntime") as answer:
-            return answer(feed)
-
     feed, _ = next(samples.batches(model.signature, 1))
-    return clean(model, run, feed)
+    return cleaned(model, feed, scratch)
 
 
 @contextmanager
 def _answering(model: Model, folder: Path, name: str) -> Iterator[Callable[[Arrays], Arrays]]:
     """Open a model on a runtime for a while, as a function from a feed to outputs."""
-    runtime = get_runtime(name)
-    session = runtime.open(runtime.lower(model, folder), Execution())
-    try:
-        yield lambda feed: {k: np.array(v) for k, v in session.run(dict(feed)).items()}
-    finally:
-        session.close()
+    lowered = get_runtime(name).lower(model, folder)
+    with in_worker(name, lowered, Execution(), folder) as session:
+        yield lambda feed: session.run(dict(feed))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hasten.data.framing import framed
 from hasten.data.labels import Labels
 from hasten.data.labels.files import find_file, read_label_file
 from hasten.data.labels.pictures import Pictures
 from hasten.data.npy import open_npy, write_npy
-from hasten.data.placement import placed
 from hasten.data.preprocessing import Preprocessing
 from hasten.data.preprocessing_text import parse_preprocessing
 from hasten.data.samples import Samples, stratified
@@ -206,7 +206,7 @@ def _decode(file: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         raise DataError(
             expected="an image that can be decoded", got=one_line(problem), where=str(file)
         ) from problem
-    place = placed(preprocessing, converted.height, converted.width, str(file))
+    place = framed(preprocessing, converted.height, converted.width, str(file))
     picture = place.image(converted, preprocessing.interpolation, preprocessing.pad or 0)
     pixels: NDArray[Any] = picture.reshape(preprocessing.pixel_shape)
     return pixels[..., ::-1] if preprocessing.colour == "bgr" else pixels

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import msgspec
 import numpy as np
 
-from hasten.data.placement import Interpolation
+from hasten.data.framing import Interpolation
 from hasten.errors import OptionError
 
 if TYPE_CHECKING:

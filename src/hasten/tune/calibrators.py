@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from hasten.compress import StaticInt8, StepConfig
+from hasten.compress.static_int8 import Calibrator
 from hasten.data import Samples
 from hasten.data.fidelity import least_sqnr_db, score_outputs
 from hasten.data.meaning import find_meanings
 from hasten.errors import HastenError
 from hasten.measure.clock import Deadline
-from hasten.progress import Progress
+from hasten.progress import Advance, Progress
 from hasten.runtimes import Execution
 from hasten.tune.build import Builder
 from hasten.tune.candidate import Candidate, Contestant
 from hasten.tune.prediction import Predictions
+from hasten.worker.process import Worker
 
 __all__ = ["rank_calibrators", "with_calibrator"]
 
@@ -42,36 +44,39 @@ def rank_calibrators(
     }
     if calibration is None or len(trials) <= 1:
         return {}
-    ranked: dict[str, float] = {}
     with progress.stage("choosing ranges", len(trials) + 1) as advance:
         try:
-            answering = _Answering(builder, calibration, cores)
-            plain = next(iter(trials.values()))[:-1]
-            reference, axes = answering.predictions.of_reference(answering.contestant(plain))
-            meanings = find_meanings(reference)
-            advance(1)
-            for name, chain in trials.items():
-                answers = answering.predictions.of(answering.contestant(chain), axes)
-                ranked[name] = least_sqnr_db(score_outputs(answers, reference, meanings))
-                advance(1)
+            ranked = dict(_heard(trials, calibration, builder, cores, advance))
         except HastenError:
             return {}
     return dict(sorted(ranked.items(), key=lambda item: -item[1]))
 
 
-class _Answering:
-    """Runs graphs in ONNX Runtime over the calibration samples."""
+def _heard(
+    trials: Mapping[Calibrator, tuple[StepConfig, ...]],
+    calibration: Samples,
+    builder: Builder,
+    cores: int,
+    advance: Advance,
+) -> Iterator[tuple[str, float]]:
+    """Yield the SQNR of each calibrator's graph, all of them run one after another in a worker."""
+    scratch = builder.context.scratch
+    staged = Path(tempfile.mkdtemp(dir=scratch, prefix="calibration-"))
+    calibration.save(staged)
+    predictions = Predictions(calibration, staged, scratch, Deadline.after(None))
 
-    def __init__(self, builder: Builder, calibration: Samples, cores: int) -> None:
-        scratch = builder.context.scratch
-        staged = Path(tempfile.mkdtemp(dir=scratch, prefix="calibration-"))
-        calibration.save(staged)
-        self._builder, self._cores = builder, cores
-        self.predictions = Predictions(calibration, staged, scratch, Deadline.after(None))
+    def contestant(chain: tuple[StepConfig, ...]) -> Contestant:
+        return builder.contestant(Candidate(chain, "onnxruntime", Execution(threads=cores)))
 
-    def contestant(self, chain: tuple[StepConfig, ...]) -> Contestant:
-        candidate = Candidate(chain, "onnxruntime", Execution(threads=self._cores))
-        return self._builder.contestant(candidate)
+    with Worker(scratch) as worker:
+        plain = next(iter(trials.values()))[:-1]
+        reference, axes = predictions.of_reference(contestant(plain), worker)
+        meanings = find_meanings(reference)
+        advance(1)
+        for name, chain in trials.items():
+            answers = predictions.of(contestant(chain), axes, worker)
+            yield name, least_sqnr_db(score_outputs(answers, reference, meanings))
+            advance(1)
 
 
 def with_calibrator(chain: tuple[StepConfig, ...], name: str) -> tuple[StepConfig, ...]:

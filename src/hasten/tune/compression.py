@@ -12,17 +12,18 @@ from pathlib import Path
 import msgspec
 
 from hasten.compress.sparsify import compressed_bytes, zero_share
-from hasten.conversion import Agreement
-from hasten.data import Metric, Samples, Score
+from hasten.conversion import Agreement, first_noisy
+from hasten.data import Metric, OutputScore, Samples, Score
+from hasten.data.fidelity import FLOOR_DB
 from hasten.data.meaning import OutputKind
-from hasten.errors import RefusedError, RuntimeFailureError
+from hasten.errors import HastenError, RefusedError, RuntimeFailureError
 from hasten.graph import AppliedStep, Model
 from hasten.measure.clock import Deadline
 from hasten.measure.environment import physical_cores
 from hasten.measure.statistics import Interval, Latency, Verdict
 from hasten.progress import Progress
 from hasten.runtimes import Execution, get_runtime
-from hasten.tune.budget import Budget
+from hasten.tune.budget import Budget, is_within
 from hasten.tune.candidate import Candidate, Contestant
 from hasten.tune.compare import compare
 from hasten.tune.judge import Judge
@@ -32,6 +33,10 @@ __all__ = ["Compression", "Figures", "Measuring", "Pair", "measure_pair"]
 
 #: Each model is judged for its figures; whether it lost too much is for the caller to say.
 _ANY_DROP = Budget(max_drop=sys.float_info.max)
+
+
+#: Samples on which is looked for where noise begins.
+_DRIFT_SAMPLES = 4
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -52,7 +57,10 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """Two models on one runtime; ``drop`` is of the metric, negative where it gained."""
+    """Two models on one runtime; ``drop`` is of the metric, negative where it gained.
+
+    ``outputs`` are those of the second against the first's.
+    """
 
     runtime: str
     metric: str
@@ -62,6 +70,7 @@ class Pair(msgspec.Struct, frozen=True):
     speedup: Interval | None = None
     verdict: Verdict | None = None
     notes: tuple[str, ...] = ()
+    outputs: tuple[OutputScore, ...] = ()
 
 
 class Compression(msgspec.Struct, frozen=True):
@@ -124,10 +133,10 @@ def measure_pair(before: Model, after: Model, labels: tuple[str, str], how: Meas
         score = _score(judge, other)
     notes += judge.notes
     drop = None if one.score is None or score is None else one.score.value - score.value
-    notes += [
-        f"output '{ruin.output}' ({ruin.kind}) is ruined: {ruin.broken}"
-        for ruin in judge.ruined(other)
-    ]
+    ruins = judge.ruined(other)
+    notes += [f"output '{one.output}' ({one.kind}) is ruined: {one.broken}" for one in ruins]
+    if ruins or (drop is not None and not is_within(drop, how.max_drop)):
+        notes += _drift(before, after, how)
     found = Pair(
         how.runtime,
         metric.name,
@@ -135,10 +144,26 @@ def measure_pair(before: Model, after: Model, labels: tuple[str, str], how: Meas
         _figures(after, labels[1], other, score),
         drop,
         notes=tuple(notes),
+        outputs=score.outputs if score is not None else (),
     )
     if not (one.racing and how.rounds):
         return found
     return _timed(found, one, other, folder, how)
+
+
+def _drift(before: Model, after: Model, how: Measuring) -> list[str]:
+    """Say where a step's noise begins, if both models are graphs with tensors in common."""
+    if before.format != "onnx" or after.format != "onnx":
+        return []
+    if before.signature.inputs != after.signature.inputs:  # pixels went into the graph
+        return []
+    some = how.validation.select(range(min(_DRIFT_SAMPLES, len(how.validation))))
+    feeds = [feed for feed, _ in some.batches(before.signature, 1)]
+    try:
+        found = first_noisy(before, after, feeds, how.scratch)
+    except HastenError as error:
+        return [f"where it begins was not found: {error}"]
+    return [f"the first to fall below {FLOOR_DB:g} dB is {found}"] if found else []
 
 
 def _contestant(model: Model, how: Measuring) -> Contestant:

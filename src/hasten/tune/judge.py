@@ -139,17 +139,34 @@ class Judge:
 
     def _evaluated(self, answers: Answers) -> Score:
         """Return what the metric says, with the figures of all outputs beside it."""
-        score = self._metric.evaluate(answers, self.validation.ground_truth, self.reference)
+        reference = self._comparable(answers)
+        score = self._metric.evaluate(answers, self.validation.ground_truth, reference)
         if score.outputs:
             return score
         compared = score_outputs(
             answers,
-            self.reference,
+            reference,
             self.meanings,
             self._floor_drop,
             judged=self.metric.reads(tuple(self.reference)),
         )
         return Score(score.value, score.details, compared)
+
+    def _comparable(self, answers: Answers) -> Answers:
+        """Return the reference's outputs, without those that belong to no sample in these answers.
+
+        One without an axis of samples is answered once for a whole batch: what a batch of several
+        answers is another thing than what each of them alone does.
+        """
+        apart = [name for name, one in answers.items() if not one.per_sample]
+        for name in apart:
+            note = (
+                f"output '{name}' has no axis of samples: where they are batched it is not judged"
+            )
+            if note not in self.notes:
+                self.notes.append(note)
+        kept = {name: one for name, one in self.reference.items() if name not in apart}
+        return Answers(kept, self.reference.runs) if apart else self.reference
 
     @property
     def _metric(self) -> Metric:
@@ -172,7 +189,7 @@ class Judge:
             metric = self.metric.bound(self.reference, self.meanings, labels)
             self.metric = metric
             if isinstance(metric, Bindable):
-                self.notes = metric.notes(self.reference, labels)
+                self.notes += metric.notes(self.reference, labels)
 
     def _found_meanings(self, reference: Contestant) -> dict[str, Meaning]:
         model = reference.model

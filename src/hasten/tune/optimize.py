@@ -86,11 +86,12 @@ def optimize(
         racing_until,
         progress,
         settings.pace,
-        [*notes, *judge.notes, *(() if chain is None else chain.notes)],
+        [*notes, *(() if chain is None else chain.notes)],
         needed_until=deadline,
         mixing=Mixing(builder, judge, settings.seed, progress) if chain is None else None,
     )
     outcome = race.run()
+    outcome.notes += judge.notes
     if settings.fail_on_fallback:
         outcome.winner.require_whole()
     outcome.notes += [f"unsteady: {cause}" for cause in Weather.now().unrest_since(before)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from hasten.data.answers import (
 from hasten.errors import HastenError, RuntimeFailureError
 from hasten.measure.clock import Deadline
 from hasten.measure.patience import patiently
-from hasten.measure.process import Worker
 from hasten.tune.candidate import Contestant
+from hasten.worker.process import Worker
 
 __all__ = ["Predictions"]
 
@@ -47,36 +47,41 @@ class Predictions:
     scratch: Path
     deadline: Deadline
 
-    def of(self, contestant: Contestant, axes: dict[str, SampleAxis]) -> Answers:
+    def of(
+        self, contestant: Contestant, axes: dict[str, SampleAxis], worker: Worker | None = None
+    ) -> Answers:
         """Return what a contestant answers; ``axes`` are where samples stand in each output.
 
+        It runs in a worker process of its own, or takes the place of the one before in ``worker``.
         Raises RuntimeFailureError where it fails, CutShortError at the deadline.
         """
-        with self._opened(contestant) as worker:
+        with self._opened(contestant, worker) as opened:
             batch = contestant.candidate.execution.batch
-            return Answers.from_runs(self._runs(worker, self.folder, batch), axes)
+            return Answers.from_runs(self._runs(opened, self.folder, batch), axes)
 
-    def of_reference(self, contestant: Contestant) -> tuple[Answers, dict[str, SampleAxis]]:
+    def of_reference(
+        self, contestant: Contestant, worker: Worker | None = None
+    ) -> tuple[Answers, dict[str, SampleAxis]]:
         """Return what the reference answers, and where samples stand in each of its outputs."""
-        with self._opened(contestant) as worker:
-            runs = self._runs(worker, self.folder, contestant.candidate.execution.batch)
-            axes = self._axes(worker, contestant, runs)
+        with self._opened(contestant, worker) as opened:
+            runs = self._runs(opened, self.folder, contestant.candidate.execution.batch)
+            axes = self._axes(opened, contestant, runs)
             return Answers.from_runs(runs, axes), axes
 
     @contextmanager
-    def _opened(self, contestant: Contestant) -> Iterator[Worker]:
+    def _opened(self, contestant: Contestant, worker: Worker | None) -> Iterator[Worker]:
         candidate, lowered = contestant.candidate, contestant.lowered
         if lowered is None:
             raise RuntimeFailureError(contestant.reason)
-        with Worker(self.scratch) as worker:
+        with nullcontext(worker) if worker is not None else Worker(self.scratch) as opened:
             patiently(
-                lambda limit_s: worker.open(
+                lambda limit_s: opened.open(
                     candidate.runtime, lowered, candidate.execution, self.folder, limit_s
                 ),
                 _OPEN_LIMIT_S,
                 self.deadline,
             )
-            yield worker
+            yield opened
 
     def _runs(self, worker: Worker, folder: Path, batch: int) -> Runs:
         out = Path(tempfile.mkdtemp(dir=self.scratch, prefix="outputs-")) / "of"

@@ -1,7 +1,7 @@
 """What a model answered for samples, run by run, and where samples stand in each output."""
 
 from hasten.data.answers.answers import Answers, Output
-from hasten.data.answers.runs import Runs, RunWriter, read_runs
+from hasten.data.answers.runs import Runs, RunWriter, plain, read_runs
 from hasten.data.answers.sample_axis import SampleAxis, axis_by_growth, axis_by_rotation
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "SampleAxis",
     "axis_by_growth",
     "axis_by_rotation",
+    "plain",
     "read_runs",
 ]

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hasten.data.answers.runs import Runs
+from hasten.data.answers.runs import Parts, Runs
 from hasten.data.answers.sample_axis import FIRST_AXIS, SampleAxis
 
 __all__ = ["Answers", "Output"]
-
-#: One array a sample, or one array of all of them.
-Parts: TypeAlias = "Sequence[NDArray[Any]] | NDArray[Any]"
 
 #: As much of an output as is looked at at a time, in values.
 _PIECE_VALUES = 2**20
@@ -164,4 +161,4 @@ def _split(value: NDArray[Any], axis: SampleAxis, count: int) -> Iterator[NDArra
     moved = np.moveaxis(value, axis.axis or 0, 0)
     for at in range(count):
         rows = moved[at * axis.rows : (at + 1) * axis.rows]
-        yield rows[0] if axis.rows == 1 else rows
+        yield rows[0, ...] if axis.rows == 1 else rows

@@ -6,9 +6,9 @@ Else its values lie one run after another in a flat array, beside the shapes of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from hasten.errors import RuntimeFailureError
 
-__all__ = ["Runs", "RunWriter", "read_runs"]
+__all__ = ["Parts", "RunWriter", "Runs", "plain", "read_runs"]
 
 _INDEX = "runs.json"
 
 Arrays = dict[str, NDArray[Any]]
+#: One array a run, or a sample; or one array of all of them.
+Parts: TypeAlias = "Sequence[NDArray[Any]] | NDArray[Any]"
 
 
 class _Index(msgspec.Struct, frozen=True):
@@ -34,7 +36,7 @@ class _Index(msgspec.Struct, frozen=True):
 class Runs(msgspec.Struct, frozen=True, eq=False):
     """Raw outputs by name, one array a run, and the number of samples in each run that count."""
 
-    outputs: dict[str, Sequence[NDArray[Any]]]
+    outputs: Mapping[str, Parts]
     samples: tuple[int, ...]
 
 
@@ -56,7 +58,7 @@ class RunWriter:
         for at, (name, value) in enumerate(outputs.items()):
             if name not in self._files:
                 self._files[name] = _Growing(self._folder / str(at))
-            self._files[name].add(_plain(np.asarray(value), name))
+            self._files[name].add(plain(np.asarray(value), name))
         self._samples.append(samples)
 
     def close(self) -> None:
@@ -74,7 +76,8 @@ class _Growing:
         self._shapes: list[tuple[int, ...]] = []
         self._dtypes: list[np.dtype[Any]] = []
         self._texts: list[NDArray[Any]] = []
-        self._raw = stem.with_suffix(".raw").open("wb")
+        self._raw = stem.with_suffix(".raw")
+        self._raw.touch()
 
     def add(self, value: NDArray[Any]) -> None:
         self._shapes.append(value.shape)
@@ -82,15 +85,14 @@ class _Growing:
         if value.dtype.kind in "SU":  # their width is known once all are there
             self._texts.append(value.reshape(-1))
         else:
-            self._raw.write(np.ascontiguousarray(value).tobytes())
+            with self._raw.open("ab") as file:
+                file.write(np.ascontiguousarray(value).data)
 
     def close(self) -> bool:
         """Write what reads it; returns whether all runs are of one shape."""
-        self._raw.close()
-        raw = self._stem.with_suffix(".raw")
         dtype = np.result_type(*self._dtypes) if self._texts else self._dtypes[0]
         if self._texts:
-            raw.write_bytes(np.concatenate(self._texts).astype(dtype).tobytes())
+            self._raw.write_bytes(np.concatenate(self._texts).astype(dtype).tobytes())
         elif any(one != dtype for one in self._dtypes):
             raise RuntimeFailureError(f"an output changed its dtype between runs: {self._stem}")
         stacked = all(shape == self._shapes[0] for shape in self._shapes)
@@ -113,15 +115,14 @@ def read_runs(folder: Path) -> Runs:
     return Runs(outputs, index.samples)
 
 
-def _read(stem: Path, stacked: bool) -> Sequence[NDArray[Any]]:
+def _read(stem: Path, stacked: bool) -> Parts:
     shapes = np.load(stem.with_suffix(".shapes.npy"), allow_pickle=False)
     dtype = np.load(stem.with_suffix(".dtype.npy"), allow_pickle=False).dtype
     raw = stem.with_suffix(".raw")
     sizes = shapes.prod(axis=1) if shapes.shape[1] else np.ones(len(shapes), np.int64)
     flat = np.empty(0, dtype) if not sizes.sum() else np.memmap(raw, dtype=dtype, mode="r")
     if stacked:
-        stack: Any = flat.reshape(len(shapes), *shapes[0])
-        return stack  # type: ignore[no-any-return]
+        return flat.reshape(len(shapes), *shapes[0])
     ends = np.cumsum(sizes)
     return [
         flat[end - size : end].reshape(tuple(shape))
@@ -129,8 +130,11 @@ def _read(stem: Path, stacked: bool) -> Sequence[NDArray[Any]]:
     ]
 
 
-def _plain(value: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return numbers of NumPy's own dtypes, or texts of a fixed width."""
+def plain(value: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return numbers of NumPy's own dtypes, or texts of a fixed width.
+
+    Raises RuntimeFailureError for an output that holds other objects.
+    """
     if value.dtype.kind == "V" or value.dtype.isbuiltin not in (0, 1):
         return value.astype(np.float32)
     if value.dtype.kind != "O":

@@ -7,12 +7,13 @@ kind may. The worst output decides.
 
 from hasten.data.fidelity.floor import FLOOR_DB, noise_limit
 from hasten.data.fidelity.score import OutputScore, least_sqnr_db, score_outputs
-from hasten.data.fidelity.variation import SQNR_LIMIT_DB, variation
+from hasten.data.fidelity.variation import SQNR_LIMIT_DB, decibels, variation
 
 __all__ = [
     "FLOOR_DB",
     "SQNR_LIMIT_DB",
     "OutputScore",
+    "decibels",
     "least_sqnr_db",
     "noise_limit",
     "score_outputs",

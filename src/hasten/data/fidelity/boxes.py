@@ -30,6 +30,8 @@ _LEAST, _FULL = 0.5, 0.85
 _SCORE = 0.25
 #: A partner may score so much less: a threshold is no cliff.
 _SLACK = 0.7
+#: A box weighs in full from this far on, between the threshold and the best score there is.
+_RAMP = 0.2
 #: So many boxes of a sample are asked for, and so many may be their partners.
 _ASKED, _PARTNERS = 100, 400
 _BOX = 4
@@ -72,35 +74,46 @@ def compare_boxes_and_scores(case: Case) -> Comparison:
     return kept_boxes(told, said)
 
 
-def kept_boxes(told: list[Found], said: list[Found]) -> Comparison:
-    """Return the mean over samples of what is found in both (F1), a near miss in part."""
+def kept_boxes(told: list[Found], said: list[Found], least: float | None = None) -> Comparison:
+    """Return the mean over samples of what is found in both (F1), a near miss in part.
+
+    Boxes that score ``least``, where they begin to count, weigh nothing, and more from there on: a
+    box that only just passed a threshold may as well not have.
+    """
     best = max((float(one.score.max()) for one in told if len(one.score)), default=0.0)
-    least = min(_SCORE, best / 2)
-    per_sample = np.array(
-        [_alike(one, other, least) for one, other in zip(told, said, strict=True)], np.float64
-    )
-    return by_mean(per_sample)
+    least = min(_SCORE, best / 2) if least is None else least
+    full = least + _RAMP * (best - least)
+    per_sample = [_alike(one, other, least, full) for one, other in zip(told, said, strict=True)]
+    return by_mean(np.array(per_sample, np.float64))
 
 
-def _alike(one: Found, other: Found, least: float) -> float:
+def _alike(one: Found, other: Found, least: float, full: float) -> float:
     asked, answered = one.best(least, _ASKED), other.best(least, _ASKED)
     if not len(asked.score) and not len(answered.score):
         return 1.0
-    recall = _credit(asked, other.best(_SLACK * least, _PARTNERS))
-    precision = _credit(answered, one.best(_SLACK * least, _PARTNERS))
-    return 2 * recall * precision / (recall + precision) if recall and precision else 0.0
+    recall, wanted = _credit(asked, other.best(_SLACK * least, _PARTNERS), least, full)
+    precision, given = _credit(answered, one.best(_SLACK * least, _PARTNERS), least, full)
+    # As many places as a box would have that counts in full: a lone box at the threshold is none.
+    missed = wanted * (1 - recall) + given * (1 - precision)
+    return 1 - missed / max(wanted + given, 1.0)
 
 
-def _credit(asked: Found, partners: Found) -> float:
-    """Return the mean over boxes asked for of how well the best partner fits."""
-    if not len(asked.score) or not len(partners.score):
-        return 0.0
+def _credit(asked: Found, partners: Found, least: float, full: float) -> tuple[float, float]:
+    """Return how well the best partners fit, a mean over the weight asked for, and that weight."""
+    if not len(asked.score):
+        return 1.0, 0.0
+    weights = np.clip((asked.score - least) / max(full - least, 1e-12), 0.0, 1.0)
+    if full <= least:
+        weights = np.ones(len(asked.score))
+    whole = float(weights.sum())
+    if not len(partners.score) or not whole:
+        return float(not whole), whole
     fits = _worth(overlaps(asked.boxes, partners.boxes))
     if asked.classes.shape[1] > 1:
         wanted = asked.classes.argmax(axis=1)
         high = partners.classes.max(axis=1)
         fits = fits * (partners.classes[:, wanted] >= _SLACK * high[:, np.newaxis]).T
-    return float(fits.max(axis=1).mean())
+    return float((fits.max(axis=1) * weights).sum() / whole), whole
 
 
 def _worth(overlap: Floats) -> Floats:

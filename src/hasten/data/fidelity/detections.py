@@ -22,9 +22,13 @@ def compare_detections(case: Case) -> Comparison:
         for output in (case.reference, case.output)
     )
     columns = _columns(case.meaning, np.concatenate(told), np.concatenate(said))
+    found = [_found(case.meaning, table, columns) for table in told]
+    least = min((float(one.score.min()) for one in found if len(one.score)), default=0.0)
     return kept_boxes(
-        [_found(case.meaning, table, columns) for table in told],
+        found,
         [_found(case.meaning, table, columns) for table in said],
+        # They have passed a threshold already; without scores all count alike.
+        least if columns.score is not None else None,
     )
 
 

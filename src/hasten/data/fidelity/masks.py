@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hasten.data.fidelity.compared import Case, Comparison
-from hasten.data.fidelity.decisions import NEAR_TIE, decided, excused
+from hasten.data.fidelity.compared import Case, Comparison, Floats
+from hasten.data.fidelity.decisions import decided, regrets
 from hasten.data.fidelity.values import kept_values
 
 __all__ = ["compare_masks"]
@@ -20,7 +20,8 @@ def compare_masks(case: Case) -> Comparison:
     """Return the mean over samples of the mean IoU over classes that a sample has.
 
     A class for each place comes from its scores, from probabilities at one half, or is there as it
-    is. Where no sample has a mask, values tell what masks do not.
+    is. Where both models differ, a place weighs by how sure the reference was of it. Where no
+    sample has a mask, values tell what masks do not.
     """
     per_sample = np.full(len(case.reference), np.nan)
     for at, (want, have) in enumerate(zip(case.reference.parts, case.output.parts, strict=True)):
@@ -31,35 +32,43 @@ def compare_masks(case: Case) -> Comparison:
     return Comparison(float(per_sample[known].mean()), np.where(known, per_sample, 1.0))
 
 
+Classes = NDArray[np.int64]
+
+
 def _classes(
     case: Case, want: NDArray[np.generic], have: NDArray[np.generic]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
-    """Return the class of each place in both, and whether class 0 is only background."""
+) -> tuple[Classes, Classes, Floats, bool]:
+    """Return the class of each place in both, its weight, and whether class 0 is background."""
     axis = case.meaning.class_axis
     if want.dtype.kind in "biu":
-        return want.astype(np.int64), have.astype(np.int64), False
+        return want.astype(np.int64), have.astype(np.int64), np.ones(want.shape), False
     exact, near = want.astype(np.float64), have.astype(np.float64)
     if axis is not None and case.meaning.exclusive:
         exact, near = np.moveaxis(exact, axis, -1), np.moveaxis(near, axis, -1)
-        told, said = decided(exact), decided(near)
-        return told, np.where(excused(case, exact, near), told, said), False
-    is_probability = exact.min() >= 0 and exact.max() <= 1
-    threshold = _HALF if is_probability else 0.0
-    above = (exact >= threshold).astype(np.int64)
-    spread = case.variation.spread if case.variation is not None else 0.0
-    tied = np.abs(exact - threshold) <= NEAR_TIE * spread
-    return above, np.where(tied, above, near >= threshold), True
+        regret, stake = regrets(exact, near)
+        return decided(exact), decided(near), _weights(regret, stake), False
+    threshold = _HALF if exact.min() >= 0 and exact.max() <= 1 else 0.0
+    sure = np.abs(exact - threshold)
+    told, said = ((each >= threshold).astype(np.int64) for each in (exact, near))
+    return told, said, _weights(sure, sure), True
 
 
-def _overlap(told: NDArray[np.int64], said: NDArray[np.int64], has_background: bool) -> float:
+def _weights(sure: Floats, usual: Floats) -> Floats:
+    """Return how sure the reference is of each place, 1 for what is usual and for more."""
+    mean = usual.mean()
+    return np.asarray(np.minimum(sure / mean, 1.0)) if mean > 0 else np.ones(sure.shape)
+
+
+def _overlap(told: Classes, said: Classes, weights: Floats, has_background: bool) -> float:
     """Mean IoU over the classes of one sample; NaN where there is none."""
     least = _SMALL * told.size
+    apart = told != said
     shares = []
     for one in np.union1d(told, said):
-        if has_background and one == 0:
-            continue
         ours, theirs = told == one, said == one
-        union = int((ours | theirs).sum())
-        if union >= least:
-            shares.append((ours & theirs).sum() / union)
+        if (has_background and one == 0) or (ours | theirs).sum() < least:
+            continue
+        shared = float((ours & theirs).sum())
+        lost = float(weights[apart & (ours | theirs)].sum())
+        shares.append(shared / (shared + lost) if shared or lost else 1.0)
     return float(np.mean(shares)) if shares else float("nan")

@@ -47,7 +47,8 @@ _NARROW = frozenset({"int8", "uint8", "int16", "uint16"})
 class OutputScore(msgspec.Struct, frozen=True):
     """How one output compares with the reference's.
 
-    ``figure`` is what is kept, from 0 to 1, by its ``kind``; ``sqnr_db`` the signal to noise of the
+    ``kind`` is what it is taken for and ``why`` the reason. ``figure`` is what is kept of the
+    reference's, from 0 to 1, by that kind; ``sqnr_db`` the signal to noise of the
     output around its mean over samples, None where values are no quantities. ``worst_sample`` is
     the validation sample that keeps least, ``worst_figure``. ``broken`` says why the output is
     ruined whatever its figure; empty where it is not. ``is_constant`` is the plainest ruin: it no
@@ -62,6 +63,7 @@ class OutputScore(msgspec.Struct, frozen=True):
     worst_figure: float = 1.0
     broken: str = ""
     is_constant: bool = False
+    why: str = ""
 
     @property
     def kept(self) -> float:
@@ -113,7 +115,8 @@ def _scored(meaning: Meaning, answers: Answers, reference: Answers, limit: float
         worst,
         float(compared.samples[worst]) if compared.samples.size else 1.0,
         broken,
-        broken == CONSTANT,
+        broken.endswith(CONSTANT),
+        meaning.why,
     )
 
 
@@ -183,8 +186,12 @@ def _broken(
     if meaning.kind == "boxes":
         return broken_floor(found, math.inf, by_channel=False)
     if meaning.kind == "boxes_and_scores":
-        scores = found.among(slice(_BOX, None))
-        return broken_floor(scores, math.inf)
+        boxes, scores = found.among(slice(None, _BOX)), found.among(slice(_BOX, None))
+        for part, of in (("boxes", boxes), ("scores", scores)):
+            broken = broken_floor(of, math.inf, by_channel=part == "scores")
+            if broken:
+                return f"of its {part}, {broken}"
+        return ""
     return broken_floor(found, limit)
 
 

@@ -7,33 +7,26 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hasten.data.fidelity.compared import Case, Comparison, by_mean
-from hasten.data.fidelity.decisions import decided, excused
+from hasten.data.fidelity.compared import Case, Comparison, Floats, by_mean
+from hasten.data.fidelity.decisions import decided, regrets
 
 __all__ = ["collapsed", "compare_sequences", "edit_distance"]
 
 
 def compare_sequences(case: Case) -> Comparison:
-    """Return 1 - edit distance / length of the most likely classes, repeats collapsed.
+    """Return the mean over samples of the better of two figures.
 
-    That is greedy decoding as connectionist temporal classification does it, but for the blank,
-    which is a class like any other here.
+    One is 1 - edit distance / length of the most likely classes with repeats collapsed, which is
+    greedy decoding as connectionist temporal classification does it, but for the blank, a class
+    like any other here. The other is what the chosen classes score to the reference, step by step:
+    a step at which two classes are all but tied breaks a decoding, and says nothing.
     """
     axis = -1 if case.meaning.class_axis is None else case.meaning.class_axis
     per_sample = np.ones(len(case.reference))
     for at, (want, have) in enumerate(zip(case.reference.parts, case.output.parts, strict=True)):
         exact = np.moveaxis(want.astype(np.float64), axis, -1)
         near = np.moveaxis(have.astype(np.float64), axis, -1)
-        if exact.shape[-1] != near.shape[-1]:
-            per_sample[at] = 0.0
-            continue
-        told, said = decided(exact), decided(near)
-        if exact.shape == near.shape:
-            said = np.where(excused(case, exact, near), told, said)
-        steps = told.shape[-1] if told.ndim else 1
-        rows = zip(told.reshape(-1, steps), said.reshape(-1, said.shape[-1]), strict=False)
-        kept = [_kept(collapsed(one), collapsed(other)) for one, other in rows]
-        per_sample[at] = float(np.mean(kept))
+        per_sample[at] = max(_as_decoded(exact, near), _as_scored(exact, near))
     return by_mean(per_sample)
 
 
@@ -64,6 +57,22 @@ def edit_distance(one: Sequence[object], other: Sequence[object]) -> int:
     return before[-1]
 
 
-def _kept(one: Sequence[int], other: Sequence[int]) -> float:
-    longest = max(len(one), len(other), 1)
-    return 1 - edit_distance(one, other) / longest
+def _as_decoded(exact: Floats, near: Floats) -> float:
+    if exact.shape[-1] != near.shape[-1]:
+        return 0.0
+    told, said = decided(exact), decided(near)
+    if told.shape == said.shape and np.array_equal(told, said):
+        return 1.0
+    rows = zip(told.reshape(-1, told.shape[-1]), said.reshape(-1, said.shape[-1]), strict=False)
+    kept = []
+    for one, other in rows:
+        ours, theirs = collapsed(one), collapsed(other)
+        kept.append(1 - edit_distance(ours, theirs) / max(len(ours), len(theirs), 1))
+    return float(np.mean(kept))
+
+
+def _as_scored(exact: Floats, near: Floats) -> float:
+    if exact.shape != near.shape or not exact.size:
+        return 0.0
+    lost, at_stake = (each.sum() for each in regrets(exact, near))
+    return float(np.clip(1 - lost / at_stake, 0.0, 1.0)) if at_stake > 0 else 0.0

@@ -69,7 +69,7 @@ def placed_boxes(
     """
     boxes, classes, crowds = [], [], []
     for at, one in enumerate(each):
-        moved, seen, little = pictures.placement(at).boxes(one.boxes)
+        moved, seen, little = pictures.framing(at).boxes(one.boxes)
         boxes.append(moved[seen])
         classes.append(one.classes[seen])
         crowds.append((one.crowd | little)[seen])

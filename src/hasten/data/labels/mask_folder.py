@@ -57,7 +57,7 @@ def _placed(
             mask = (mask == IGNORED).astype(np.uint8)
         # Modes that Pillow resizes without a change of values.
         image = Image.fromarray(mask.astype(np.uint8 if dtype == np.uint8 else np.int32))
-        yield pictures.placement(at).image(image, "nearest", IGNORED).astype(dtype)
+        yield pictures.framing(at).image(image, "nearest", IGNORED).astype(dtype)
 
 
 def _read(file: Path, size: tuple[int, int]) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from hasten.data.placement import Placement, placed
+from hasten.data.framing import Framing, framed
 from hasten.data.preprocessing import Preprocessing
 from hasten.errors import DataError, one_line
 
@@ -71,10 +71,10 @@ class Pictures:
         """The path of each below the folder."""
         return [file.relative_to(self.folder).as_posix() for file in self.files]
 
-    def placement(self, at: int) -> Placement:
+    def framing(self, at: int) -> Framing:
         """Return where an image stands in the picture that the model is given."""
         height, width = self.size(at)
-        return placed(self.preprocessing, height, width, str(self.files[at]))
+        return framed(self.preprocessing, height, width, str(self.files[at]))
 
     def size(self, at: int) -> tuple[int, int]:
         """Return (height, width) of an image, from its header."""

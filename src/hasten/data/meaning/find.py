@@ -29,10 +29,20 @@ _FEATURES = 16
 _LONG = 1000
 #: Detections carry their corners, a score and a class, and some the number of their image.
 _COLUMNS = range(4, 8)
+_A_ROW = "one row of values a sample"
 #: Integers that stand for real numbers on a scale: what a quantized .tflite gives.
 _NARROW = frozenset({"int8", "uint8", "int16", "uint16"})
 _BOX_WORDS = frozenset({"bbox", "bboxe", "box", "boxe", "rect", "regressor", "loc"})
 _FEATURE_WORDS = frozenset({"embedding", "embed", "feature", "hidden", "pooler", "vector"})
+_SCORE_WORDS = frozenset({"class", "classe", "cls", "logit", "prob", "probability", "score"})
+_VALUE_WORDS = frozenset(
+    {"age", "angle", "coord", "coordinate", "depth", "joint", "keypoint", "landmark", "offset"}
+    | {"pose", "position", "price", "quaternion", "regression", "rotation", "translation"}
+)
+#: What ends a network of features: their mean, or a squashed token.
+_POOLED = frozenset({"GlobalAveragePool", "ReduceMean", "Tanh"})
+#: So few values that no layer made may be quantities as well as classes.
+_FEW = 4
 _SEQUENCE_WORDS = frozenset({"ctc", "logit", "token"})
 
 Rule = Callable[[Look], Meaning | None]
@@ -62,7 +72,7 @@ def find_meanings(
     for name, output in answers.items():
         seen = look_at(output, known.get(name, Origin()))
         found[name] = _meaning(output, seen, wanted.get(name), known.get(name, Origin()), inputs)
-    return _paired(found, answers)
+    return _paired(_beside_probabilities(found), answers)
 
 
 def _meaning(
@@ -221,15 +231,17 @@ def _scores_of_samples(seen: Look) -> Meaning | None:
     """One row of values a sample."""
     if len(seen.item) != 1:
         return None
-    if seen.origin.operator in {"GlobalAveragePool", "ReduceMean", "Tanh"} and (
-        seen.item[0] >= _FEATURES
-    ):
-        return Meaning(seen.name, "embedding", f"made by {seen.origin.operator}", seen.axes[-1])
-    if seen.origin.operator not in {"", "Concat", "Slice", "Mul", "Div", "Sub"} or seen.decides:
-        if seen.decides:
-            return Meaning(seen.name, "scores", "one row of values a sample", seen.axes[-1])
-        return Meaning(seen.name, "regression", "its largest value is always the same one")
-    return Meaning(seen.name, "regression", "its largest value is always the same one")
+    name, operator, axis = seen.name, seen.origin.operator, seen.axes[-1]
+    if not _VALUE_WORDS.isdisjoint(seen.words):
+        return Meaning(name, "regression", "values, as its name says")
+    if operator in _POOLED and seen.item[0] >= _FEATURES:
+        return Meaning(name, "embedding", f"features, made by {operator}", axis)
+    if not seen.decides:
+        return Meaning(name, "regression", "its largest value is always the same one")
+    named = not _SCORE_WORDS.isdisjoint(seen.words)
+    if named or seen.origin.linear or not operator or seen.item[0] > _FEW:
+        return Meaning(name, "scores", _A_ROW, axis)
+    return Meaning(name, "regression", f"{seen.item[0]} values a sample, made by {operator}")
 
 
 def _scores_over_time(seen: Look) -> Meaning | None:
@@ -286,6 +298,24 @@ def _is_over_time(seen: Look) -> bool:
 def _like_scores(values: NDArray[Any]) -> bool:
     rounding = 1e-3
     return bool(values.min() >= -rounding and values.max() <= 1 + rounding and np.ptp(values) > 0)
+
+
+def _beside_probabilities(found: dict[str, Meaning]) -> dict[str, Meaning]:
+    """Take rows of values for values where another output has a softmax: these were given none."""
+    softmaxed = [name for name, one in found.items() if one.kind in {"probabilities", "mask"}]
+    if not any(found[name].exclusive and found[name].why != "given" for name in softmaxed):
+        return found
+    return {
+        name: msgspec.structs.replace(
+            one,
+            kind="regression",
+            class_axis=None,
+            why=f"values beside the classes of {softmaxed[0]}",
+        )
+        if one.kind == "scores" and one.why == _A_ROW
+        else one
+        for name, one in found.items()
+    }
 
 
 def _paired(found: dict[str, Meaning], answers: Answers) -> dict[str, Meaning]:

@@ -105,21 +105,8 @@ def box_format(boxes: Floats) -> BoxFormat | None:
         return None
     corners = (flat[:, 2] >= flat[:, 0]) & (flat[:, 3] >= flat[:, 1])
     if corners.mean() >= _MOST and (flat[:, 2:] > flat[:, :2]).any():
-        sizes = flat[:, 2:] >= 0
-        inside = flat[:, :2] + flat[:, 2:] / 2 <= flat.max() * (1 + _CLOSE)
-        # Small centres and large sizes look like corners too, but would reach out of the image.
-        if not (sizes.all() and inside.mean() >= _MOST and _centred(flat)):
-            return "xyxy"
+        return "xyxy"
     return "cxcywh" if (flat[:, 2:] >= 0).mean() >= _MOST else None
-
-
-def _centred(flat: Floats) -> bool:
-    """Whether the first two vary over the image and the sizes do not follow them."""
-    spread = flat[:, :2].std(axis=0)
-    if not (spread > 0).all() or not (flat[:, 2:].std(axis=0) > 0).all():
-        return False
-    follows = [abs(np.corrcoef(flat[:, at], flat[:, at + 2])[0, 1]) for at in (0, 1)]
-    return bool(max(follows) < 0.5)  # noqa: PLR2004 - of corners, one follows the other
 
 
 def _within_one(values: NDArray[Any]) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from hasten.data.preprocessing import Preprocessing
 
-__all__ = ["Interpolation", "Placement", "placed"]
+__all__ = ["Interpolation", "Framing", "framed"]
 
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic"]
 #: Of a box less than this share is left by a crop: it is neither to be found nor missed.
@@ -23,7 +23,7 @@ _SEEN = 0.5
 
 
 @dataclass(frozen=True)
-class Placement:
+class Framing:
     """An image of ``original`` size, resized to ``scaled``, whose corner stands at (top, left).
 
     Sizes are (height, width). What reaches out of ``size``, the picture, is cut off, and what the
@@ -70,7 +70,7 @@ class Placement:
         return inside, areas[1] > 0, areas[1] < _SEEN * areas[0]
 
 
-def placed(preprocessing: Preprocessing, height: int, width: int, where: str) -> Placement:
+def framed(preprocessing: Preprocessing, height: int, width: int, where: str) -> Framing:
     """Return how an image of this size becomes a picture; DataError for one that a crop exceeds.
 
     Sizes and offsets are those of torchvision's Resize and CenterCrop, and of the letterbox of
@@ -81,9 +81,9 @@ def placed(preprocessing: Preprocessing, height: int, width: int, where: str) ->
         ratio = min(size[0] / height, size[1] / width)
         scaled = max(1, round(height * ratio)), max(1, round(width * ratio))
         top, left = (round((side - own) / 2 - 0.1) for side, own in zip(size, scaled, strict=True))
-        return Placement(original, scaled, top, left, size)
+        return Framing(original, scaled, top, left, size)
     if not preprocessing.crop:
-        return Placement(original, size, 0, 0, size)
+        return Framing(original, size, 0, 0, size)
     scaled = _resized(preprocessing.resize, height, width)
     if scaled[0] < size[0] or scaled[1] < size[1]:
         raise DataError(
@@ -93,7 +93,7 @@ def placed(preprocessing: Preprocessing, height: int, width: int, where: str) ->
             hint="give resize=, the length of the shortest side before the crop",
         )
     top, left = (-round((own - side) / 2) for side, own in zip(size, scaled, strict=True))
-    return Placement(original, scaled, top, left, size)
+    return Framing(original, scaled, top, left, size)
 
 
 def _resized(resize: int | tuple[int, int] | None, height: int, width: int) -> tuple[int, int]:
