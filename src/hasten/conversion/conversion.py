@@ -191,7 +191,7 @@ def _used_operators(lowering: Lowering) -> Iterator[UsedOperator]:
 def _reference(model: Model, kind: Kind) -> tuple[str, str]:
     """Return what to call the reference, and the runtime that it runs on."""
     if model.original.format == "tflite":
-        return "litert, which the file belongs to", "litert"
+        return "the .tflite itself", "litert"
     if kind == "onnx" and model.torch is not None:
         return "pytorch", "pytorch"
     return "onnxruntime", EXACT
