@@ -29,7 +29,7 @@ from hasten.tune.candidate import Candidate, Contestant
 from hasten.tune.judge import Judge
 from shapes import SHAPES, draw, trained, write
 
-_TRAINING, _HELD_OUT, _EPOCHS = 1600, 320, 6
+_TRAINING, _HELD_OUT, _EPOCHS = 1600, 320, 4
 _TRAINING_CORE_S = 600.0
 _MAX_DROP = 0.01
 _SPEEDUP = 2.0
