@@ -21,6 +21,9 @@ from hasten.graph.object_path import is_object_path
 
 __all__ = ["Source", "load_samples"]
 
+#: An axis of so many is one of channels.
+_CHANNELS = frozenset({1, 3, 4})
+
 #: A path, samples, or a Python object that ``read_object`` knows.
 Source: TypeAlias = Any
 
@@ -137,11 +140,12 @@ def _picture(samples: Samples, signature: Signature) -> tuple[int, int] | None:
 
 
 def _plane(spec: TensorSpec, shape: tuple[int, ...]) -> tuple[int, int] | None:
-    channels_first, channels_last = (spec.shape[at] in {1, 3, 4} for at in (1, 3))
-    height, width, channels = shape[-3:]
-    if channels_first and not (channels_last and shape[-3] > 4):  # noqa: PLR2004 - a few channels
-        return width, channels
-    return (height, width) if channels_last else None
+    """Return the two sides of images whose channels stand first or last; None if it is not told."""
+    first, second, third = shape[-3:]
+    channels_first, channels_last = (spec.shape[at] in _CHANNELS for at in (1, 3))
+    if channels_first and not (channels_last and first not in _CHANNELS):
+        return second, third
+    return (first, second) if channels_last else None
 
 
 def _read_arrays(source: Source, signature: Signature, label: str) -> Samples:
