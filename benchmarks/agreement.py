@@ -17,7 +17,7 @@ from figures import Figure, report
 from hasten.compress import Context, FoldInput, StaticInt8
 from hasten.compress.quantization.rounding import Weights
 from hasten.compress.static_int8 import Calibrator
-from hasten.data import Top1
+from hasten.data import METRICS
 from hasten.measure.clock import Deadline
 from hasten.runtimes import Execution, get_runtime
 from hasten.tune.budget import Budget
@@ -44,7 +44,7 @@ def main() -> int:
         staged = scratch / "validation"
         given.held_out.save(staged)
         never = Deadline.after(None)
-        judge = Judge(Top1(), Budget(1.0), given.held_out, staged, scratch, never)
+        judge = Judge(METRICS["top1"], Budget(1.0), given.held_out, staged, scratch, never)
         plain = builder.contestant(Candidate((), "onnxruntime", Execution(2)))
         judge.judge_reference(plain)
         for name in _CALIBRATORS:

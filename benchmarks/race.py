@@ -19,7 +19,7 @@ from pathlib import Path
 
 from figures import Figure, report
 from hasten.compress import Context
-from hasten.data import Top1
+from hasten.data import METRICS
 from hasten.measure.clock import Deadline
 from hasten.measure.environment import physical_cores
 from hasten.progress import Quiet
@@ -60,7 +60,9 @@ class Course:
         never = Deadline.after(None)
         order = random.Random(seed)  # noqa: S311
         self.heats = Heats(self.reference, staged, scratch, "latency", order, never)
-        self.judge = Judge(Top1(), Budget(_MAX_DROP), given.held_out, staged, scratch, never)
+        self.judge = Judge(
+            METRICS["top1"], Budget(_MAX_DROP), given.held_out, staged, scratch, never
+        )
         self.judge.judge_reference(self.reference)
 
 

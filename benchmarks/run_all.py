@@ -13,7 +13,7 @@ _HERE = Path(__file__).parent
 _ALL = (
     *("calibrators", "overhead", "agreement", "compare"),
     *("calibration", "equalization", "four_bits", "distillation", "mixed_precision"),
-    *("lite0_chain",),
+    *("lite0_chain", "detector"),
     *("demo", "race", "litert", "litert_gpu", "load"),
     *("batcher_simulation", "serving", "serving_demo", "serving_modes", "serving_overload"),
     *("serving_cache", "zero_copy", "serving_soak"),

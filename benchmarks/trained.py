@@ -17,7 +17,7 @@ import onnx
 
 from hasten.cache_folder import cache_folder
 from hasten.compress import Context, StepConfig, applied, apply_step
-from hasten.data import Samples, Top1
+from hasten.data import METRICS, Samples
 from hasten.graph import Model, load
 from hasten.runtimes import Execution, get_runtime
 
@@ -96,7 +96,7 @@ def outputs(
 
 def accuracy(answers: np.ndarray, samples: Samples) -> float:
     """Top-1 in percent."""
-    return 100 * Top1().evaluate({"y": answers}, samples.labels, None).value
+    return 100 * METRICS["top1"].evaluate({"y": answers}, samples.labels, None).value
 
 
 def _core_seconds() -> float:

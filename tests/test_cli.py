@@ -118,7 +118,7 @@ def test_an_output_below_a_file_is_refused(net: Path) -> None:
         ("latency-ms", "0"),
         ("size-mb", "-1"),
         ("memory-mb", "nan"),
-        ("metric", "top9"),
+        ("metric", "top-9"),
         ("metric", "no_such_module:judge"),
         ("runtime", "abacus"),
         ("target", "glory"),

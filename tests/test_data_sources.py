@@ -91,3 +91,28 @@ def test_preprocessing_for_a_model_without_images_is_an_error(tmp_path: Path) ->
 def test_values_that_are_no_array_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Expected an array, got ValueError: .* - at data: x"):
         load_samples({"x": [[1.0], [2.0, 3.0]]}, VECTOR, scratch=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "array", "size"),
+    [
+        ((None, 3, 8, 12), (2, 3, 8, 12), (8, 12)),
+        ((None, 8, 12, 3), (2, 8, 12, 3), (8, 12)),
+        ((None, 1, 3, 12), (2, 1, 3, 12), (3, 12)),
+        ((None, 16, 8, 12), (2, 16, 8, 12), None),
+    ],
+)
+def test_boxes_and_masks_of_arrays_are_of_the_picture_that_they_hold(
+    shape: tuple[int | None, ...],
+    array: tuple[int, ...],
+    size: tuple[int, int] | None,
+    tmp_path: Path,
+) -> None:
+    boxes = [{"boxes": [[0, 0, 2, 2]], "classes": [0]}] * 2
+    samples = load_samples(
+        {"image": np.zeros(array, np.float32), "labels": boxes},
+        Signature((TensorSpec("image", "float32", shape),), ()),
+        scratch=tmp_path,
+    )
+    assert samples.ground_truth is not None
+    assert samples.ground_truth.size == size

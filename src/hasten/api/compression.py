@@ -28,7 +28,7 @@ from hasten.compress import (
 )
 from hasten.conversion import Kind, Target, require_tolerance
 from hasten.conversion import convert as convert_model
-from hasten.data import Metric, Samples, Source, resolve_metric
+from hasten.data import Metric, Samples, Source, loss, resolve_metric
 from hasten.data.meaning import OutputKind
 from hasten.errors import OptionError
 from hasten.graph import InputSpec, Model, require_free_file
@@ -312,7 +312,7 @@ def _unmet(pair: Pair, way: Way) -> Iterator[str]:
     if way.max_drop is not None and pair.drop is None:
         yield f"a drop of at most {way.max_drop:g} of {pair.metric}: it could not be judged"
     if _loses_too_much(pair, way):
-        yield f"loses {pair.drop:.4f} of {pair.metric}, at most {way.max_drop:g} asked for"
+        yield f"{loss(pair.metric, pair.drop or 0.0)}, at most {way.max_drop:g} asked for"
 
 
 def _loses_too_much(pair: Pair, way: Way) -> bool:

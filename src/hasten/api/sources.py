@@ -42,9 +42,10 @@ class Data:
     """Where samples come from, and how they are divided.
 
     ``calibration`` is a source of its own; without it, ``calibration_samples`` are split off
-    ``samples``, by default at most a quarter of them. ``preprocessing`` says how pixels become
-    the model's input, as ``size=224x224,mean=0.5,std=0.5`` or as a Preprocessing. ``training`` is
-    what steps that train do so on; it neither calibrates nor judges.
+    ``samples``, by default at most a quarter of them. ``preprocessing`` says how images become
+    the model's input, as ``size=224x224,mean=0.5,std=0.5`` or as a Preprocessing; as text it may
+    name a file of labels, ``labels=instances.json``, which is not read for ``calibration``.
+    ``training`` is what steps that train do so on; it neither calibrates nor judges.
     """
 
     samples: Source | None = None
@@ -102,6 +103,7 @@ def read_divided(
             progress,
             at_most=wanted or _CALIBRATION_SAMPLES,
             seed=seed,
+            labelled=False,
         )
         if wanted is not None and wanted > len(calibration):
             raise DataError(
@@ -109,10 +111,10 @@ def read_divided(
                 got=str(len(calibration)),
                 where=calibration.source,
             )
-        return calibration, samples, []
+        return calibration, samples, [*samples.notes]
     share = wanted or max(1, min(_CALIBRATION_SAMPLES, len(samples) // 4))
     calibration, validation = samples.split(calibration=share, seed=seed)
-    return calibration, validation, []
+    return calibration, validation, [*samples.notes]
 
 
 def require_samples(recipe: Recipe, data: Data) -> None:
@@ -132,7 +134,7 @@ def read_training(
     if data.training is None:
         return None
     training = read_samples(data.training, data, model, scratch / "training", progress)
-    if training.labels is None:
+    if training.ground_truth is None:
         require_needs(recipe, {"calibration", "training"})
     return training
 
@@ -146,6 +148,7 @@ def read_samples(
     *,
     at_most: int | None = None,
     seed: int = 0,
+    labelled: bool = True,
 ) -> Samples:
     """Read samples for a model; ``scratch`` is a new folder, for what does not fit in memory."""
     scratch.mkdir()
@@ -158,6 +161,7 @@ def read_samples(
             advance=_by_difference(advance),
             at_most=at_most,
             seed=seed,
+            labelled=labelled,
         )
 
 

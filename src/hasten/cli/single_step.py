@@ -51,14 +51,17 @@ class SingleStep:
     calibration_samples
         How many samples to calibrate with.
     preprocess
-        How pixels become the model's input: size=224x224,mean=0.5,std=0.5.
+        How images become the model's input, and their labels: size=224x224,mean=0.5,std=0.5,
+        labels=FILE and others, see docs/data.md.
     input
         An input of a PyTorch model: name=float32[batch,3,224,224]. Repeat for each.
     output
         What an output is: name=kind, such as logits=scores; boxes, mask, embedding, regression and
         others, see docs/judging.md. Repeat for each.
     metric
-        top1, fidelity or package.module:callable; by default top1 with labels, else fidelity.
+        top1, top5 (any topK), f1, auc, map, map50, iou, cer, wer, mae, rmse, r2, recall@K, fidelity
+        or package.module:callable, see docs/metrics.md; by default what suits the labels, and
+        fidelity without any.
     max_drop
         Goal: how much of the metric may be lost; exit status 1 where it is more.
     tolerance

@@ -19,7 +19,6 @@ __all__ = [
     "require_finite",
     "require_fit",
     "require_inputs",
-    "require_labels",
     "require_only_inputs",
     "require_same_length",
     "require_values",
@@ -60,29 +59,6 @@ def require_same_length(arrays: Mapping[str, NDArray[Any]], where: str) -> int:
             where=where,
         )
     return next(iter(lengths.values()))
-
-
-def require_labels(labels: NDArray[Any], count: int, where: str) -> NDArray[np.int64]:
-    """Return labels as int64 [count]; raise DataError where they cannot be that."""
-    if labels.dtype.kind not in "iu":
-        raise DataError(
-            expected="integer labels",
-            got=f"dtype {labels.dtype}",
-            where=where,
-            hint="cast them with labels.astype('int64')",
-        )
-    if labels.shape != (count,):
-        raise DataError(
-            expected=f"one label for each of {count} samples",
-            got=f"labels of shape {_dims(labels.shape)}",
-            where=where,
-        )
-    if labels.min() < 0:
-        sample = int(np.argmax(labels < 0))
-        raise DataError(
-            expected="labels from 0", got=str(labels[sample]), where=f"{where}, sample {sample}"
-        )
-    return labels.astype(np.int64)
 
 
 def require_inputs(names: Collection[str], signature: Signature, where: str) -> None:

@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hasten.data.framing import framed
+from hasten.data.labels import Labels
+from hasten.data.labels.files import find_file, read_label_file
+from hasten.data.labels.pictures import Pictures
 from hasten.data.npy import open_npy, write_npy
-from hasten.data.preprocessing import Preprocessing, parse_preprocessing
+from hasten.data.preprocessing import Preprocessing
+from hasten.data.preprocessing_text import parse_preprocessing
 from hasten.data.samples import Samples, stratified
 from hasten.errors import DataError, MissingExtraError, OutputError, one_line
 from hasten.graph import Signature, TensorSpec
@@ -24,25 +29,29 @@ __all__ = ["image_input", "read_image_folder"]
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _DEEP_MODES = ("I", "F")
 _IMAGE_RANK = 4
+#: Where images may lie beside their labels.
+_IMAGES = "images"
 
 Advance = Callable[[int, int], None]
 
 
 class _Listing(NamedTuple):
-    """The images in a fixed order, and the class of each where there are classes."""
+    """The images in a fixed order, and the labels of each where there are any."""
 
     files: list[Path]
-    labels: list[int] | None
+    labels: Labels | None
 
     def some(self, count: int | None, seed: int) -> _Listing:
         """Return this many of them, each class with its share; all where there are no more."""
         if count is None or count >= len(self.files):
             return self
         order = np.random.default_rng(seed).permutation(len(self.files))
-        classes = np.zeros(len(order), np.int64) if self.labels is None else np.array(self.labels)
-        chosen = order[stratified(classes[order], count)]
-        labels = None if self.labels is None else [int(classes[at]) for at in chosen]
-        return _Listing([self.files[at] for at in chosen], labels)
+        labels = self.labels
+        of_classes = labels is not None and labels.kind == "classes"
+        classes = labels.values if labels is not None and of_classes else np.zeros(len(order))
+        chosen = order[stratified(np.asarray(classes, np.int64)[order], count)]
+        kept = None if labels is None else labels.select(chosen)
+        return _Listing([self.files[at] for at in chosen], kept)
 
 
 def image_input(signature: Signature, where: str) -> TensorSpec:
@@ -70,23 +79,54 @@ def read_image_folder(
     *,
     at_most: int | None = None,
     seed: int = 0,
+    labels: str | None = None,
+    labelled: bool = True,
 ) -> Samples:
     """Decode and resize every image into one uint8 array on disk, in the folder ``scratch``.
 
     Sub-folders are classes: sorted by name they are labels 0..k-1. Without sub-folders there are
-    no labels. Images are resized with a bilinear filter to the size of ``preprocessing``, which
-    follows from the input where it is None; orientation tags are not applied, as in torchvision.
+    no labels. With ``labels``, a label file or folder, the labels are what stands there, and images
+    may lie in a sub-folder ``images``. Images become pictures as ``preprocessing`` says, by default
+    resized to the size of the input; orientation tags are not applied, as in torchvision.
     Memory does not grow with the number of images. ``advance`` is told (done, total).
     ``at_most`` so many images are decoded, drawn with ``seed``, each class giving its share.
 
     Raises DataError for an image that cannot be read, a folder without images or with other
-    files, and a model without one image input; MissingExtraError without Pillow.
+    files, labels that do not fit, and a model without one image input; MissingExtraError without
+    Pillow.
     """
     spec = image_input(signature, str(path))
     wanted = preprocessing or parse_preprocessing("", spec)
     _require_pillow(path)
-    listing = _list_images(path).some(at_most, seed)
+    _make_folder(scratch)
+    listing, notes = _labelled(path, labels, wanted, scratch, labelled=labelled)
+    listing = listing.some(at_most, seed)
     shape = (len(listing.files), *wanted.pixel_shape)
+    stored = scratch / "pixels.npy"
+    write_npy(stored, np.dtype(np.uint8), shape, _decode_all(listing.files, wanted, advance))
+    pixels = open_npy(stored, "uint8")
+    return Samples(
+        {spec.name: pixels}, listing.labels, {spec.name: wanted}, source=str(path), notes=notes
+    )
+
+
+def _labelled(
+    path: Path, labels: str | None, preprocessing: Preprocessing, scratch: Path, *, labelled: bool
+) -> tuple[_Listing, list[str]]:
+    """Return the images with their labels: of a label file, or of the folders that they are in."""
+    if labels is None:
+        return _list_images(path), []
+    folder = path / _IMAGES if (path / _IMAGES).is_dir() else path
+    files = _list_images(folder).files
+    if not labelled:
+        return _Listing(files, None), []
+    found, notes = read_label_file(
+        find_file(labels, path), len(files), Pictures(folder, files, preprocessing), scratch
+    )
+    return _Listing(files, found), notes
+
+
+def _make_folder(scratch: Path) -> None:
     try:
         scratch.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
@@ -95,10 +135,6 @@ def read_image_folder(
             got=problem.strerror or str(problem),
             where=str(scratch),
         ) from problem
-    stored = scratch / "pixels.npy"
-    write_npy(stored, np.dtype(np.uint8), shape, _decode_all(listing.files, wanted, advance))
-    pixels = open_npy(stored, "uint8")
-    return Samples({spec.name: pixels}, listing.labels, {spec.name: wanted}, source=str(path))
 
 
 def _require_pillow(path: Path) -> None:
@@ -124,7 +160,9 @@ def _list_images(path: Path) -> _Listing:
     if folders:
         by_class = [_visible(folder) for folder in folders]
         files = [file for members in by_class for file in members]
-        labels = [label for label, members in enumerate(by_class) for _ in members]
+        classes = [label for label, members in enumerate(by_class) for _ in members]
+        names = tuple(folder.name for folder in folders)
+        labels = Labels.array("classes", np.array(classes, np.int64), names=names)
     if not files:
         raise DataError(expected="images", got="an empty folder", where=str(path))
     for file in files:
@@ -168,9 +206,9 @@ def _decode(file: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         raise DataError(
             expected="an image that can be decoded", got=one_line(problem), where=str(file)
         ) from problem
-    height, width = preprocessing.size
-    resized = converted.resize((width, height), Image.Resampling.BILINEAR)
-    pixels: NDArray[Any] = np.asarray(resized, np.uint8).reshape(preprocessing.pixel_shape)
+    place = framed(preprocessing, converted.height, converted.width, str(file))
+    picture = place.image(converted, preprocessing.interpolation, preprocessing.pad or 0)
+    pixels: NDArray[Any] = picture.reshape(preprocessing.pixel_shape)
     return pixels[..., ::-1] if preprocessing.colour == "bgr" else pixels
 
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hasten.data import fit, items, storage
 from hasten.data.finite import can_be_nonfinite
+from hasten.data.labels import Labels, take_labels
 from hasten.data.npy import as_bytes, write_npy
 from hasten.data.preprocessing import Preprocessing
 from hasten.data.synthetic import draw_inputs
@@ -33,10 +34,12 @@ class Samples:
     """Arrays by input name, with the sample along the first axis, and labels where there are any.
 
     Never changed: a selection or split is a view of the same arrays (which may be memory maps) and
-    copies nothing. ``preprocessing`` says for an input that its array holds raw pixels, uint8
-    [n, height, width, channels], and how they become its float values. ``source`` names the data
-    in messages. Raises DataError for arrays that are empty, not numbers or not of one length, and
-    for labels that are not integers from 0, one a sample.
+    copies nothing. ``labels`` are ``Labels``, or whatever ``take_labels`` makes them of: integers
+    from 0, floats, masks, texts, boxes. ``preprocessing`` says for an input that its array holds
+    raw pixels, uint8 [n, height, width, channels], and how they become its float values.
+    ``source`` names the data in messages, and ``notes`` are what was assumed when it was read.
+    Raises DataError for arrays that are empty, not numbers or not of one length, and for labels
+    that are of no kind, or not one a sample.
 
     >>> samples = Samples({"x": np.arange(6.0).reshape(3, 2)}, labels=[0, 1, 1])
     >>> len(samples), samples.select([2, 0]).labels
@@ -46,10 +49,11 @@ class Samples:
     def __init__(
         self,
         arrays: Mapping[str, NDArray[Any]],
-        labels: ArrayLike | None = None,
+        labels: Labels | ArrayLike | Sequence[object] | None = None,
         preprocessing: Mapping[str, Preprocessing] | None = None,
         *,
         source: str = "data",
+        notes: Sequence[str] = (),
     ) -> None:
         for name, array in arrays.items():
             fit.require_values(array, f"{source}: {name}")
@@ -58,9 +62,9 @@ class Samples:
         self._rows = np.arange(count)
         self._labels = None
         if labels is not None:
-            self._labels = fit.require_labels(np.asarray(labels), count, f"{source}: labels")
+            self._labels = take_labels(labels, count, f"{source}: labels")
         self._preprocessing = MappingProxyType(dict(preprocessing or {}))
-        self._source = source
+        self._source, self._notes = source, tuple(notes)
 
     @classmethod
     def from_mapping(
@@ -70,16 +74,18 @@ class Samples:
 
         Raises DataError for values that are no arrays.
         """
+        has_labels = all(spec.name != "labels" for spec in signature.inputs)
+        labels = values.get("labels") if has_labels else None
         arrays: dict[str, NDArray[Any]] = {}
         for name, value in values.items():
+            if has_labels and name == "labels":
+                continue
             try:
                 arrays[name] = np.asarray(value)
             except (ValueError, TypeError) as problem:
                 raise DataError(
                     expected="an array", got=one_line(problem), where=f"{source}: {name}"
                 ) from problem
-        has_labels = all(spec.name != "labels" for spec in signature.inputs)
-        labels = arrays.pop("labels", None) if has_labels else None
         return cls(arrays, labels, source=source)
 
     @classmethod
@@ -103,7 +109,7 @@ class Samples:
         arrays = ", ".join(
             f"{name} {array.dtype}{list(array.shape[1:])}" for name, array in self._store.items()
         )
-        labelled = ", labelled" if self._labels is not None else ""
+        labelled = f", labelled with {self._labels.kind}" if self._labels is not None else ""
         return f"Samples({len(self)} x {arrays}{labelled})"
 
     @property
@@ -117,8 +123,15 @@ class Samples:
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
-        """The class of each sample, int64 [n], or None."""
-        return None if self._labels is None else self._labels[self._rows]
+        """The class of each sample, int64 [n]; None where labels are of another kind, or none."""
+        if self._labels is None or self._labels.kind != "classes":
+            return None
+        return np.asarray(self._labels.values[self._rows], np.int64)
+
+    @property
+    def ground_truth(self) -> Labels | None:
+        """The labels, of whichever kind, in the order of the samples; None without any."""
+        return None if self._labels is None else self._labels.select(self._rows)
 
     @property
     def preprocessing(self) -> Mapping[str, Preprocessing]:
@@ -129,6 +142,11 @@ class Samples:
     def source(self) -> str:
         """Where the samples are from, for messages."""
         return self._source
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed when they were read, for people."""
+        return self._notes
 
     @property
     def _is_whole(self) -> bool:
@@ -145,11 +163,31 @@ class Samples:
         """Return the same samples, where the array of this name holds pixels to preprocess."""
         return self._evolve(self._rows, {**self._preprocessing, name: preprocessing})
 
+    def with_labels(self, labels: Labels | None, notes: Sequence[str] = ()) -> Samples:
+        """Return the same samples with these labels, one for each in their order, or none."""
+        made = self._evolve(np.arange(len(self)), self._preprocessing)
+        made._store = {name: array[self._rows] for name, array in self._store.items()}
+        if self._is_whole:
+            made._store = self._store
+        if labels is not None:
+            labels = take_labels(labels, len(self), f"{self.source}: labels")
+        made._labels, made._notes = labels, (*self._notes, *notes)
+        return made
+
+    def with_notes(self, notes: Sequence[str]) -> Samples:
+        """Return the same samples, of which more is to be said."""
+        if not notes:
+            return self
+        made = self._evolve(self._rows, self._preprocessing)
+        made._notes = (*self._notes, *notes)
+        return made
+
     def _evolve(
         self, rows: NDArray[np.int64], preprocessing: Mapping[str, Preprocessing]
     ) -> Samples:
         made = object.__new__(Samples)
-        made._store, made._labels, made._source = self._store, self._labels, self._source
+        made._store, made._labels = self._store, self._labels
+        made._source, made._notes = self._source, self._notes
         made._rows, made._preprocessing = rows, MappingProxyType(dict(preprocessing))
         return made
 
@@ -272,8 +310,11 @@ class Samples:
             sha.update(repr((name, array.dtype.name, array.dtype.str, shape)).encode())
             for piece in self._pieces(name):
                 sha.update(as_bytes(piece))
-        labels = self.labels
-        sha.update(b"no labels" if labels is None else b"labels" + labels.tobytes())
+        labels = self.ground_truth
+        sha.update(b"no labels" if labels is None else f"labels {labels.kind}".encode())
+        for part in () if labels is None else labels.pieces():
+            sha.update(repr((part.dtype.str, part.shape)).encode())
+            sha.update(as_bytes(part))
         sha.update(msgspec.json.encode(dict(sorted(self._preprocessing.items()))))
         return sha.hexdigest()
 
@@ -289,7 +330,8 @@ class Samples:
                 path = storage.array_path(folder, place)
                 write_npy(path, array.dtype, shape, self._pieces(name))
             dtypes = {name: array.dtype.name for name, array in self._store.items()}
-            storage.write_index(folder, dtypes, self.labels, self._preprocessing, self._source)
+            truth = self.ground_truth
+            storage.write_index(folder, dtypes, truth, self._preprocessing, self._source)
         except OSError as problem:
             raise OutputError(
                 expected="a folder to write samples to",

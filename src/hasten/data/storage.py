@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
+from hasten.data.labels import LabelIndex, Labels, read_labels, write_labels
 from hasten.data.npy import open_npy
 from hasten.data.preprocessing import Preprocessing
 from hasten.errors import DataError, one_line
@@ -17,7 +17,6 @@ from hasten.errors import DataError, one_line
 __all__ = ["Stored", "array_path", "read_folder", "write_index"]
 
 _INDEX = "samples.json"
-_LABELS = "labels.npy"
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -32,7 +31,7 @@ class _Index(msgspec.Struct, frozen=True):
 
     source: str
     arrays: tuple[_Entry, ...]
-    has_labels: bool
+    labels: LabelIndex | None
     preprocessing: dict[str, Preprocessing]
 
 
@@ -40,7 +39,7 @@ class Stored(NamedTuple):
     """What a folder holds; the arrays are memory maps."""
 
     arrays: dict[str, NDArray[Any]]
-    labels: NDArray[np.int64] | None
+    labels: Labels | None
     preprocessing: dict[str, Preprocessing]
     source: str
 
@@ -53,15 +52,14 @@ def array_path(folder: Path, index: int) -> Path:
 def write_index(
     folder: Path,
     dtypes: Mapping[str, str],
-    labels: NDArray[np.int64] | None,
+    labels: Labels | None,
     preprocessing: Mapping[str, Preprocessing],
     source: str,
 ) -> None:
     """Write labels and samples.json, the latter last: a folder without it is not complete."""
-    if labels is not None:
-        np.save(folder / _LABELS, labels, allow_pickle=False)
+    written = None if labels is None else write_labels(folder, labels)
     entries = tuple(_Entry(name, dtype) for name, dtype in dtypes.items())
-    index = _Index(source, entries, labels is not None, dict(preprocessing))
+    index = _Index(source, entries, written, dict(preprocessing))
     (folder / _INDEX).write_bytes(msgspec.json.encode(index))
 
 
@@ -73,7 +71,7 @@ def read_folder(folder: Path) -> Stored:
             entry.name: open_npy(array_path(folder, place), entry.dtype)
             for place, entry in enumerate(index.arrays)
         }
-        labels = np.load(folder / _LABELS, allow_pickle=False) if index.has_labels else None
+        labels = None if index.labels is None else read_labels(folder, index.labels)
     except (OSError, EOFError, ValueError, TypeError) as problem:
         raise DataError(
             expected="samples saved by Hasten",

@@ -182,12 +182,14 @@ def _metric_axis(
     spread = (high - low) or abs(high) * 0.05 or 0.05
     # More room above than below: there stand the labels of the best.
     low, high = (low - 0.12 * spread) * unit.factor, (high + 0.28 * spread) * unit.factor
+    if low > high:  # errors: the smallest stand on top
+        return linear_axis(high, low, _TOP_PX, bottom, most_ticks=7)
     return linear_axis(low, high, bottom, _TOP_PX, most_ticks=7)
 
 
 def _on_plot(mark: Mark, x_axis: Axis, y_axis: Axis, unit: MetricUnit) -> Mark:
     value = mark.rating * unit.factor
-    below = value < y_axis.low
+    below = value < y_axis.low if unit.factor > 0 else value > y_axis.high
     y = y_axis.place(value) - (_BORDER_PX if below else 0.0)
     return replace(mark, x=x_axis.place(mark.latency_ms), y=y, below=below)
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from hasten.bundle.manifest import Interval
+from hasten.data import counts_errors, is_share
 
 __all__ = ["ABSENT", "MetricUnit", "latency", "megabytes", "proportion", "significant", "speedup"]
 
@@ -13,9 +14,6 @@ __all__ = ["ABSENT", "MetricUnit", "latency", "megabytes", "proportion", "signif
 ABSENT = "\N{EM DASH}"
 
 _MINUS = "\N{MINUS SIGN}"
-
-#: Metrics that are a share of the samples, so that their changes are percentage points.
-_SHARES = frozenset({"top1", "fidelity", "agreement"})
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -78,50 +76,58 @@ def _decimals(value: float, digits: int) -> int:
 class MetricUnit:
     """How a metric's values and their changes are written.
 
+    A metric that counts errors has the negative for its value, and is written as the error is.
+
     >>> MetricUnit("top1").value(0.87042), MetricUnit("top1").change(0.0014)
     ('87.04 %', '+0.14 points')
     >>> MetricUnit("package:bleu").value(31.271)
     '31.27'
+    >>> MetricUnit("mae").value(-0.25), MetricUnit("mae").change(-0.02)
+    ('0.2500', '+0.02')
     """
 
     name: str
 
     @property
     def factor(self) -> int:
-        """100 where the metric is shown in percent, else 1."""
-        return 100 if self.name in _SHARES else 1
+        """What values are multiplied with: 100 for percent, negative where errors are counted."""
+        size = 100 if is_share(self.name) else 1
+        return -size if counts_errors(self.name) else size
 
     @property
     def suffix(self) -> str:
         """The sign after a value, with its space."""
-        return " %" if self.factor > 1 else ""
+        return " %" if is_share(self.name) else ""
 
     def value(self, value: float | None) -> str:
         """Write a value of the metric."""
         if value is None or not math.isfinite(value):
             return ABSENT
-        return f"{100 * value:.2f} %" if self.factor > 1 else significant(value, 4)
+        shown = self.factor * value + 0.0  # no minus before a zero
+        return f"{shown:.2f} %" if is_share(self.name) else significant(shown, 4)
 
     def amount(self, amount: float) -> str:
         """Write a difference without its sign."""
-        if self.factor > 1:
+        if is_share(self.name):
             return f"{abs(100 * amount):.2f} points"
         return f"{abs(amount):.4g}"
 
     def change(self, change: float | None) -> str:
-        """Write a difference with its sign; a loss is negative."""
+        """Write a difference of scores as that of what is shown; a loss grows an error."""
         if change is None or not math.isfinite(change):
             return ABSENT
         text = self.amount(change)
         if float(text.split()[0]) == 0:
             return text
-        return f"{'+' if change > 0 else _MINUS}{text}"
+        return f"{'+' if change * self.factor > 0 else _MINUS}{text}"
 
     def drop(self, drop: float | None, allowed: float) -> str:
         """Say how much was lost, or gained, of what was allowed to be lost."""
+        word = "rise" if counts_errors(self.name) else "drop"
         if drop is None or not math.isfinite(drop):
-            return f"not evaluated; a drop of {self.amount(allowed)} is allowed"
+            return f"not evaluated; a {word} of {self.amount(allowed)} is allowed"
         if drop < 0:
-            return f"gained {self.amount(drop)}; a drop of {self.amount(allowed)} was allowed"
+            gained = "fell by" if counts_errors(self.name) else "gained"
+            return f"{gained} {self.amount(drop)}; a {word} of {self.amount(allowed)} was allowed"
         lost, limit = self.amount(drop), self.amount(allowed)
-        return f"drop {lost.removesuffix(' points')} of {limit} allowed"
+        return f"{word} {lost.removesuffix(' points')} of {limit} allowed"

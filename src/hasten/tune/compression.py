@@ -131,6 +131,7 @@ def measure_pair(before: Model, after: Model, labels: tuple[str, str], how: Meas
         else:
             notes.append(f"{labels[0]} was not measured: {one.reason}")
         score = _score(judge, other)
+    notes += judge.notes
     drop = None if one.score is None or score is None else one.score.value - score.value
     ruins = judge.ruined(other)
     notes += [f"output '{one.output}' ({one.kind}) is ruined: {one.broken}" for one in ruins]

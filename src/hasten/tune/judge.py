@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hasten.data import Fidelity, Metric, OutputScore, Samples, Score
+from hasten.data import Bindable, Fidelity, Metric, OutputScore, Samples, Score, loss
 from hasten.data.answers import Answers, SampleAxis
 from hasten.data.fidelity import score_outputs
 from hasten.data.meaning import Meaning, OutputKind, find_meanings
@@ -71,6 +71,7 @@ class Judge:
             ) from None
         self._require_numbers(reference)
         self.meanings = self._found_meanings(reference)
+        self._bind_metric()
         reference.score = self.reference_score = self._evaluated(self.reference)
 
     def judge(self, contestant: Contestant) -> bool:
@@ -100,7 +101,11 @@ class Judge:
         floor = self._floor_drop
         judge = replace(self, budget=budget, validation=few, folder=folder, floor_drop=floor)
         judge.reference = self.reference.select(rows)
-        judge.reference_score = judge._evaluated(judge.reference)
+        try:
+            judge.reference_score = judge._evaluated(judge.reference)
+        except DataError:  # the labels of so few may be all of one class, or without a box
+            judge.metric = Fidelity()
+            judge.reference_score = judge._evaluated(judge.reference)
         judge._known = {}
         return judge
 
@@ -135,7 +140,7 @@ class Judge:
     def _evaluated(self, answers: Answers) -> Score:
         """Return what the metric says, with the figures of all outputs beside it."""
         reference = self._comparable(answers)
-        score = self._metric.evaluate(answers, self.validation.labels, reference)
+        score = self._metric.evaluate(answers, self.validation.ground_truth, reference)
         if score.outputs:
             return score
         compared = score_outputs(
@@ -177,6 +182,15 @@ class Judge:
     def _predictions(self) -> Predictions:
         return Predictions(self.validation, self.folder, self.scratch, self.deadline)
 
+    def _bind_metric(self) -> None:
+        """Settle by the reference which outputs the metric reads; note what it assumes."""
+        if isinstance(self.metric, Bindable):
+            labels = self.validation.ground_truth
+            metric = self.metric.bound(self.reference, self.meanings, labels)
+            self.metric = metric
+            if isinstance(metric, Bindable):
+                self.notes += metric.notes(self.reference, labels)
+
     def _found_meanings(self, reference: Contestant) -> dict[str, Meaning]:
         model = reference.model
         graph = model.graph if model is not None and model.format == "onnx" else None
@@ -207,7 +221,7 @@ class Judge:
             return True
         contestant.drop(
             "over_budget",
-            f"loses {lost:.4f} of {self.metric.name}, {self.budget.max_drop:g} is allowed"
+            f"{loss(self.metric.name, lost)}, {self.budget.max_drop:g} is allowed"
             f"{_worst(contestant.score) if isinstance(self.metric, Fidelity) else ''}",
         )
         return False

@@ -16,6 +16,7 @@ from hasten.bundle.manifest import (
     Side,
 )
 from hasten.compress import applied
+from hasten.data import loss
 from hasten.measure.environment import environment
 from hasten.measure.rounds import Target
 from hasten.tune.candidate import Contestant
@@ -188,4 +189,4 @@ def _kept(judge: Judge, chosen: Contestant) -> str:
         return ""
     if drop == 0:
         return f" at the same {judge.metric.name}"
-    return f" and {'loses' if drop > 0 else 'gains'} {abs(drop):.4f} of {judge.metric.name}"
+    return f" and {loss(judge.metric.name, drop)}"

@@ -127,6 +127,7 @@ def _samples(lowered: Lowered, wanted: Wanted, scratch: Path) -> Path:
             scratch=scratch / "read",
             at_most=64,
             seed=wanted.seed,
+            labelled=False,
         )
     folder = scratch / "samples"
     samples.save(folder)

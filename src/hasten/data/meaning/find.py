@@ -32,7 +32,7 @@ _COLUMNS = range(4, 8)
 _A_ROW = "one row of values a sample"
 #: Integers that stand for real numbers on a scale: what a quantized .tflite gives.
 _NARROW = frozenset({"int8", "uint8", "int16", "uint16"})
-_BOX_WORDS = frozenset({"bbox", "box", "rect", "regressor", "loc"})
+_BOX_WORDS = frozenset({"bbox", "bboxe", "box", "boxe", "rect", "regressor", "loc"})
 _FEATURE_WORDS = frozenset({"embedding", "embed", "feature", "hidden", "pooler", "vector"})
 _SCORE_WORDS = frozenset({"class", "classe", "cls", "logit", "prob", "probability", "score"})
 _VALUE_WORDS = frozenset(

@@ -2,8 +2,22 @@
 
 from hasten.data.metrics.custom import CustomMetric
 from hasten.data.metrics.fidelity import Fidelity
-from hasten.data.metrics.metric import Metric, Score
-from hasten.data.metrics.resolve import METRICS, resolve_metric
-from hasten.data.metrics.top1 import Top1
+from hasten.data.metrics.labelled import Labelled
+from hasten.data.metrics.metric import Bindable, Metric, Score
+from hasten.data.metrics.resolve import METRICS, metric_names, resolve_metric
+from hasten.data.metrics.scale import counts_errors, is_share, loss
 
-__all__ = ["METRICS", "CustomMetric", "Fidelity", "Metric", "Score", "Top1", "resolve_metric"]
+__all__ = [
+    "METRICS",
+    "Bindable",
+    "CustomMetric",
+    "Fidelity",
+    "Labelled",
+    "Metric",
+    "Score",
+    "counts_errors",
+    "is_share",
+    "loss",
+    "metric_names",
+    "resolve_metric",
+]

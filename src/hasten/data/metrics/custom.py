@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hasten.data.answers import Answers
+from hasten.data.labels import Labels
 from hasten.data.metrics.metric import Score
 from hasten.errors import DataError, one_line
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-    from hasten.data.metrics.metric import Outputs
+    from hasten.data.metrics.metric import Outputs, Truth
 
 __all__ = ["CustomMetric"]
 
@@ -28,9 +28,10 @@ class CustomMetric(msgspec.Struct, frozen=True):
 
     ``outputs`` are arrays by name as one run over all samples would give them: samples lie along
     the axis they have in the model, outputs without one are stacked along a new first axis, and
-    those of varying size, such as detections, are joined along their first. A function with a
-    parameter ``runs`` is given the outputs run by run as well: a list of dicts of arrays, one for
-    each sample, so that it can tell which detections are of which image.
+    those of varying size, such as detections, are joined along their first. ``labels`` are None, an
+    array [n, ...], a list of texts, or a list of dicts with ``boxes`` and ``classes``. A function
+    with a parameter ``runs`` is given the outputs run by run as well: a list of dicts of arrays,
+    one for each sample, so that it can tell which detections are of which image.
     """
 
     name: str
@@ -43,7 +44,7 @@ class CustomMetric(msgspec.Struct, frozen=True):
     def evaluate(
         self,
         outputs: Outputs,
-        labels: NDArray[np.int64] | None,
+        labels: Truth,
         reference_outputs: Outputs | None = None,  # noqa: ARG002 - not part of the user's function
     ) -> Score:
         """Call the function; DataError when it raises or returns no finite number."""
@@ -51,7 +52,8 @@ class CustomMetric(msgspec.Struct, frozen=True):
         joined = {name: output.joined for name, output in answers.items()}
         more = {"runs": _runs(answers)} if _takes_runs(self.function) else {}
         try:
-            value = self.function(joined, labels, **more)
+            plain = labels.plain if isinstance(labels, Labels) else labels
+            value = self.function(joined, plain, **more)
         except Exception as problem:
             raise DataError(
                 expected="a metric that returns a number",

@@ -14,10 +14,7 @@ from hasten.data.metrics.metric import Score
 from hasten.errors import DataError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from hasten.data.metrics.metric import Outputs
+    from hasten.data.metrics.metric import Outputs, Truth
 
 __all__ = ["Fidelity"]
 
@@ -42,7 +39,7 @@ class Fidelity(msgspec.Struct, frozen=True):
     def evaluate(
         self,
         outputs: Outputs,
-        labels: NDArray[np.int64] | None,  # noqa: ARG002 - judges without labels
+        labels: Truth,  # noqa: ARG002 - judges without labels
         reference_outputs: Outputs | None,
     ) -> Score:
         """Judge all outputs against the reference's."""
