@@ -62,8 +62,8 @@ class GraphModule(nn.Module):
 
     def _hold(self, constants: Mapping[str, onnx.TensorProto]) -> None:
         """Keep each constant as what it is: a parameter, a buffer, or a tensor of the CPU."""
-        trainable = set(trainable_weights(self.graph.graph))
-        moving = set(running_statistics(self.graph.graph))
+        trainable = set(trainable_weights(self.graph))
+        moving = set(running_statistics(self.graph))
         used = {name for step in self._steps for name in step.inputs} | set(self.output_names)
         for name, tensor in constants.items():
             if name not in used:
@@ -95,23 +95,18 @@ class GraphModule(nn.Module):
         return values[0] if len(values) == 1 else values
 
     def _run(self, feed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        values = self._held()
+        for name in self.input_names:
+            values[name] = feed[name]
+        _run_through(self._steps, values)
+        return {name: _there(values, name) for name in self.output_names}
+
+    def _held(self) -> dict[str, torch.Tensor | None]:
+        """Return what does not depend on the inputs, by its name in the graph."""
         values: dict[str, torch.Tensor | None] = {"": None, **self._constants}
         for name, home in self._homes.items():
             values[name] = getattr(self, home)
-        for name in self.input_names:
-            values[name] = feed[name]
-        for step in self._steps:
-            try:
-                made = step.function(step.node, *[values[name] for name in step.inputs])
-            except (RuntimeError, IndexError, TypeError, ValueError) as error:
-                raise RuntimeFailureError(
-                    f"torch could not run {step.node.label}: {one_line(error)}"
-                ) from error
-            results = made if isinstance(made, tuple) else (made,)
-            values.update(zip(step.outputs, results, strict=False))
-            for name in step.last_use:
-                del values[name]
-        return {name: _there(values, name) for name in self.output_names}
+        return values
 
     def train(self, mode: bool = True) -> GraphModule:
         """Switch to training or, with False, to evaluation."""
@@ -137,6 +132,19 @@ class GraphModule(nn.Module):
         value: np.ndarray = state.cpu().numpy().copy()
         return value
 
+    def constants(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Return tensors that depend on no input, such as trained scales, as arrays of their own.
+
+        Raises KeyError for one that does.
+        """
+        wanted = list(dict.fromkeys(names))
+        was_training, values = self.training, self._held()
+        self.eval()
+        with torch.no_grad():
+            _run_through(_plan(self.graph, self.mode, wanted), values)
+        self.train(was_training)
+        return {name: _there(values, name).cpu().numpy().copy() for name in wanted}
+
     def to_graph(self) -> onnx.ModelProto:
         """Return the graph with the trained values in place of its own."""
         import onnx
@@ -152,13 +160,31 @@ class GraphModule(nn.Module):
         return written
 
 
+def _run_through(steps: Iterable[_Step], values: dict[str, torch.Tensor | None]) -> None:
+    """Run nodes in order; ``values`` holds what they read, and afterwards what is kept of them."""
+    for step in steps:
+        try:
+            made = step.function(step.node, *[values[name] for name in step.inputs])
+        except (RuntimeError, IndexError, TypeError, ValueError) as error:
+            raise RuntimeFailureError(
+                f"torch could not run {step.node.label}: {one_line(error)}"
+            ) from error
+        results = made if isinstance(made, tuple) else (made,)
+        values.update(zip(step.outputs, results, strict=False))
+        for name in step.last_use:
+            del values[name]
+
+
 def _plan(graph: onnx.ModelProto, mode: Mode, outputs: Iterable[str]) -> list[_Step]:
-    """Put nodes beside their functions; raises RefusedError that names those without one."""
+    """Put the nodes that outputs need beside their functions, in order.
+
+    Raises RefusedError that names those without one.
+    """
     opset = _NO_OPSET
     for entry in graph.opset_import:
         if entry.domain in {"", "ai.onnx"}:
             opset = entry.version
-    nodes = [Node(proto, opset, mode) for proto in graph.graph.node if not _is_constant(proto)]
+    nodes = [Node(proto, opset, mode) for proto in _needed(graph.graph, outputs)]
     problems = [_problem(node) for node in nodes]
     if any(problems):
         raise RefusedError(f"cannot be trained: {', '.join(filter(None, problems))}")
@@ -170,6 +196,18 @@ def _plan(graph: onnx.ModelProto, mode: Mode, outputs: Iterable[str]) -> list[_S
         kept.update(last)
         steps.append(_Step(node, OPERATORS[node.kind], inputs, made, last))
     return steps[::-1]
+
+
+def _needed(graph: onnx.GraphProto, outputs: Iterable[str]) -> list[onnx.NodeProto]:
+    """Return the nodes that these tensors follow from; constants are held, not computed."""
+    wanted = set(outputs)
+    found = []
+    for proto in reversed(graph.node):
+        if wanted.isdisjoint(proto.output) or _is_constant(proto):
+            continue
+        wanted.update(proto.input)
+        found.append(proto)
+    return found[::-1]
 
 
 def _problem(node: Node) -> str:
