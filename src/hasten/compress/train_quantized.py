@@ -22,16 +22,24 @@ from hasten.compress.static_int8 import Calibrator
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
 from hasten.compress.training import learn, needs_with, require_alpha, training_samples
 from hasten.data import METRICS, Samples, Source, load_samples
-from hasten.errors import RefusedError
-from hasten.graph import InputSpec, Model, clean, constants_of, load
-from hasten.runtimes import Execution, get_runtime
+from hasten.errors import RefusedError, RuntimeFailureError
+from hasten.graph import (
+    InputSpec,
+    Model,
+    Signature,
+    TensorSpec,
+    clean,
+    constants_of,
+    load,
+)
+from hasten.runtimes import Execution, Hint, get_runtime
 from hasten.train.schedule import Schedule
 
 if TYPE_CHECKING:
     import onnx
     import torch
 
-    from hasten.train import GraphModule
+    from hasten.train import GraphModule, Parting
 
 __all__ = ["QuantizedTraining", "TrainQuantized", "apply", "prepare", "qat", "trained"]
 
@@ -124,6 +132,33 @@ class QuantizedTraining:
             said = predictions(answer, samples, signature, 1)
         fidelity = METRICS["fidelity"]
         return score(self.module, samples, signature, fidelity, batch=1, reference=said)
+
+    def parting(self, model: Model, samples: Samples, runtime: str = "onnxruntime") -> Parting:
+        """Return where the module and what ``finish`` made of it part, in quantization steps.
+
+        ``model`` is that, run by the runtime of this name; see ``hasten.train.Parting``. Each
+        tensor that is rounded inside is compared as well, fed with the runtime's own; a runtime
+        that cannot give them is compared by its outputs alone.
+        """
+        from hasten.train.parting import inner_tensors
+
+        inner = inner_tensors(model.graph)
+        try:
+            watched = with_outputs(model, inner)
+            return self._parted(watched, samples, runtime, inner)
+        except (RefusedError, RuntimeFailureError):
+            return self._parted(model, samples, runtime, [])
+
+    def _parted(self, model: Model, samples: Samples, runtime: str, inner: list[str]) -> Parting:
+        from hasten.train.parting import part
+
+        with (
+            tempfile.TemporaryDirectory(prefix="hasten-") as folder,
+            _answering(model, Path(folder), runtime) as answer,
+        ):
+            feeds = (feed for feed, _ in samples.batches(self.model.signature, 1))
+            pairs = ((feed, answer(feed)) for feed in feeds)
+            return part(self.module, model.graph, pairs, runtime, inner)
 
     def _range(self, tensor: str) -> Range:
         """Return the range of an activation that has its own."""
@@ -254,6 +289,25 @@ def apply(model: Model, config: TrainQuantized, context: Context) -> Model:
     return made
 
 
+def with_outputs(model: Model, names: Sequence[str]) -> Model:
+    """Return the model with these tensors as further outputs."""
+    from onnx import ModelProto, helper, shape_inference
+
+    graph = ModelProto()
+    graph.CopyFrom(model.graph)
+    inferred = shape_inference.infer_shapes(model.graph).graph
+    kinds = {one.name: one.type.tensor_type.elem_type for one in inferred.value_info}
+    have = {output.name for output in graph.graph.output}
+    specs = []
+    for name in names:
+        if name not in have and name in kinds:
+            graph.graph.output.append(helper.make_tensor_value_info(name, kinds[name], None))
+            dtype = helper.tensor_dtype_to_np_dtype(kinds[name]).name
+            specs.append(TensorSpec(name, dtype, ()))
+    signature = Signature(model.signature.inputs, (*model.signature.outputs, *specs))
+    return replace(model, content=graph, signature=signature)
+
+
 def _cleaned(model: Model, samples: Samples, scratch: Path) -> Model:
     """Return the model with its batch norms folded and its constants computed."""
 
@@ -267,9 +321,14 @@ def _cleaned(model: Model, samples: Samples, scratch: Path) -> Model:
 
 @contextmanager
 def _answering(model: Model, folder: Path, name: str) -> Iterator[Callable[[Arrays], Arrays]]:
-    """Open a model on a runtime for a while, as a function from a feed to outputs."""
+    """Open a model on a runtime for a while, as a function from a feed to outputs.
+
+    What stays in float is computed in float32, as it is trained, also where the runtime would take
+    fewer bits by itself.
+    """
     runtime = get_runtime(name)
-    session = runtime.open(runtime.lower(model, folder), Execution())
+    hint: Hint = "f32" if "f32" in runtime.probe().hints else "default"
+    session = runtime.open(runtime.lower(model, folder, hint), Execution(hint=hint))
     try:
         yield lambda feed: {k: np.array(v) for k, v in session.run(dict(feed)).items()}
     finally:

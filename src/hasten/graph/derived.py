@@ -116,7 +116,8 @@ def _computed(
     output = helper.make_empty_tensor_value_info(node.output[0])
     alone = helper.make_graph([node], "constant", inputs, [output])
     model = helper.make_model(alone, opset_imports=list(graph.opset_import))
-    value = np.asarray(ReferenceEvaluator(model).run(None, feed)[0])
+    (result,) = ReferenceEvaluator(model).run(None, feed)
+    value = np.asarray(result)
     if value.dtype != np.float32 or value.nbytes > _GROWTH * sum(v.nbytes for v in feed.values()):
         return None
     return numpy_helper.from_array(np.ascontiguousarray(value), node.output[0])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         WeightedLoss,
     )
     from hasten.train.module import GraphModule
+    from hasten.train.parting import OutputParting, Parting, TensorParting
     from hasten.train.schedule import Augmentation, Schedule
     from hasten.train.teacher import GraphTeacher, ModuleTeacher, Teacher, open_teacher
 
@@ -37,9 +38,12 @@ __all__ = [
     "Lesson",
     "MatchingLoss",
     "ModuleTeacher",
+    "OutputParting",
+    "Parting",
     "Schedule",
     "Task",
     "Teacher",
+    "TensorParting",
     "WeightedLoss",
     "fit",
     "logits_of",
@@ -59,9 +63,12 @@ _HOMES = {
     "Lesson": "lesson",
     "MatchingLoss": "losses",
     "ModuleTeacher": "teacher",
+    "OutputParting": "parting",
+    "Parting": "parting",
     "Schedule": "schedule",
     "Task": "loop",
     "Teacher": "teacher",
+    "TensorParting": "parting",
     "WeightedLoss": "losses",
     "fit": "lesson",
     "logits_of": "lesson",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-__all__ = ["GraphModule"]
+__all__ = ["GraphModule", "Walked"]
 
 #: Opset taken where a graph names none for ONNX's own domain.
 _NO_OPSET = 1
@@ -33,6 +33,15 @@ class _Step:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     last_use: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Walked:
+    """A node that was run: what it read, and what it made, by name."""
+
+    node: Node
+    inputs: Sequence[torch.Tensor | None]
+    outputs: Mapping[str, torch.Tensor]
 
 
 class GraphModule(nn.Module):
@@ -108,6 +117,23 @@ class GraphModule(nn.Module):
             values[name] = getattr(self, home)
         return values
 
+    def walk(
+        self, feed: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]
+    ) -> Iterator[Walked]:
+        """Run node by node; tensors that are ``given`` are read in place of those computed.
+
+        Yields each node with what it read and what it made, before anything else reads that.
+        """
+        values = {**self._held(), **feed, **given}
+        for step in self._steps:
+            inputs = [values[name] for name in step.inputs]
+            made = dict(zip(step.outputs, _computed(step, inputs), strict=False))
+            yield Walked(step.node, inputs, made)
+            values.update((name, value) for name, value in made.items() if name not in given)
+            for name in step.last_use:
+                if name not in given:
+                    del values[name]
+
     def train(self, mode: bool = True) -> GraphModule:
         """Switch to training or, with False, to evaluation."""
         super().train(mode)
@@ -163,16 +189,20 @@ class GraphModule(nn.Module):
 def _run_through(steps: Iterable[_Step], values: dict[str, torch.Tensor | None]) -> None:
     """Run nodes in order; ``values`` holds what they read, and afterwards what is kept of them."""
     for step in steps:
-        try:
-            made = step.function(step.node, *[values[name] for name in step.inputs])
-        except (RuntimeError, IndexError, TypeError, ValueError) as error:
-            raise RuntimeFailureError(
-                f"torch could not run {step.node.label}: {one_line(error)}"
-            ) from error
-        results = made if isinstance(made, tuple) else (made,)
-        values.update(zip(step.outputs, results, strict=False))
+        made = _computed(step, [values[name] for name in step.inputs])
+        values.update(zip(step.outputs, made, strict=False))
         for name in step.last_use:
             del values[name]
+
+
+def _computed(step: _Step, inputs: list[torch.Tensor | None]) -> tuple[torch.Tensor, ...]:
+    try:
+        made = step.function(step.node, *inputs)
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        raise RuntimeFailureError(
+            f"torch could not run {step.node.label}: {one_line(error)}"
+        ) from error
+    return made if isinstance(made, tuple) else (made,)
 
 
 def _plan(graph: onnx.ModelProto, mode: Mode, outputs: Iterable[str]) -> list[_Step]:

@@ -165,7 +165,8 @@ class _Rewriting:
 
     def _derive(self, deployed: onnx.GraphProto) -> None:
         """Take in the nodes that make constants of the deployed graph from what is trained."""
-        rounded = [one.name for one in (*self.points.constants.values(), *self.points.biases)]
+        rounded = [constant.name for constant in self.points.constants.values()]
+        rounded += [bias.name for bias in self.points.biases]
         used = [name for node in deployed.node for name in node.input]
         for name in dict.fromkeys((*rounded, *used)):
             parents = parents_of(name, self.recipe.derived)
@@ -205,8 +206,8 @@ class _Rewriting:
     def _frozen(self, constant: RoundedConstant) -> None:
         """Keep a constant as the deployed graph has it."""
         inputs = [constant.integers, constant.scale, constant.zero_point]
-        axis = {} if constant.axis is None else {"axis": constant.axis}
         kept = f"{constant.integers}/frozen"
+        axis: dict[str, Any] = {} if constant.axis is None else {"axis": constant.axis}
         self.nodes.append(helper.make_node("DequantizeLinear", inputs, [kept], **axis))
         self.names[constant.output] = kept
         if constant.axis is None:

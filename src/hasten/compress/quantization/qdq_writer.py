@@ -89,7 +89,11 @@ def _written(
 
     source = onnx.ModelProto()
     source.CopyFrom(lifted(graph, _MIN_OPSETS[activations]))
-    overrides = {**_outputs_of_their_own(source, ranges), **_with_levels(source, rounded)}
+    overrides = {
+        **_outputs_of_their_own(source, ranges),
+        **_probabilities(source, ranges, activations),
+        **_with_levels(source, rounded),
+    }
     if float_nodes:
         # The writer tells nodes apart by their names.
         for node, name in zip(source.graph.node, node_names(source), strict=True):
@@ -224,6 +228,27 @@ def _outputs_of_their_own(
         ]
         for output in graph.graph.output
         if output.name in rectified and output.name in ranges
+    }
+
+
+def _probabilities(
+    graph: onnx.ModelProto, ranges: Mapping[str, Range], activations: Activations
+) -> dict[str, list[dict[str, Any]]]:
+    """Ranges of softmaxes, at which integer kernels compute what the graph says.
+
+    The writer takes 0 to 1. Of the scale that belongs to it ONNX Runtime's kernel takes the whole
+    part of the reciprocal, 254, so the step is a hair smaller here. TFLite's kernel knows steps of
+    1/256 alone; signed ONNX Runtime would wrap around at a probability of 1 with them.
+    """
+    if activations == "s16":
+        return {}
+    highest = np.nextafter(np.float32(1), np.float32(0))
+    if activations == "u8":
+        highest = np.float32(255 / 256)
+    return {
+        node.output[0]: [{"rmin": np.float32(0), "rmax": highest}]
+        for node in graph.graph.node
+        if node.op_type == "Softmax" and node.output[0] in ranges
     }
 
 
