@@ -15,7 +15,7 @@ from hasten.compress.activations.observation import folded_ranges, observe
 from hasten.compress.effect import Effect, Need
 from hasten.compress.fold_batch_norm import without_batch_norms
 from hasten.compress.quantization.calibration import CALIBRATORS, Range
-from hasten.compress.quantization.qdq_writer import write_qdq
+from hasten.compress.quantization.qdq_writer import ranges_of_kernels, write_qdq
 from hasten.compress.quantization.rounding import PEAKS, Weights, round_weights
 from hasten.compress.quantization.trained_source import trained_source
 from hasten.compress.static_int8 import Calibrator
@@ -239,7 +239,7 @@ def prepare(model: Model, config: TrainQuantized, context: Context) -> Quantized
         peaks=_peaks(source.graph, config.weights),
         reduced=config.weights == "w7",
         learned=config.ranges == "learned",
-        fixed=known,
+        fixed={*known, *ranges_of_kernels(source.graph, ranges, config.activations)},
     )
     made = training_graph(deployed, source.graph, recipe)
     module = GraphModule(made.graph)

@@ -169,7 +169,7 @@ class GraphModule(nn.Module):
         with torch.no_grad():
             _run_through(_plan(self.graph, self.mode, wanted), values)
         self.train(was_training)
-        return {name: _there(values, name).cpu().numpy().copy() for name in wanted}
+        return {name: _there(values, name).detach().cpu().numpy().copy() for name in wanted}
 
     def to_graph(self) -> onnx.ModelProto:
         """Return the graph with the trained values in place of its own."""

@@ -37,20 +37,22 @@ _PASSING = frozenset(
     {
         "AveragePool",
         "Concat",
+        "DepthToSpace",
+        "Expand",
         "Flatten",
         "GlobalAveragePool",
         "MaxPool",
         "Reshape",
         "Resize",
         "Slice",
+        "SpaceToDepth",
         "Split",
         "Squeeze",
+        "Tile",
         "Transpose",
         "Unsqueeze",
     }
 )
-#: Outputs whose range the writer sets itself: probabilities go from 0 to 1.
-_SET_BY_WRITER = frozenset({"Softmax"})
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,6 @@ class _Reading:
     biases: list[tuple[onnx.NodeProto, onnx.NodeProto]] = field(default_factory=list)
     scales: dict[str, str] = field(default_factory=dict)
     passed: dict[str, list[str]] = field(default_factory=dict)
-    probable: set[str] = field(default_factory=set)
     leaders: dict[str, str] = field(default_factory=dict)
 
     def take(self, node: onnx.NodeProto, readers: list[tuple[onnx.NodeProto, int]]) -> None:
@@ -159,8 +160,6 @@ class _Reading:
         elif node.op_type in _PASSING:
             scales = [self.scales[name] for name in node.input if name in self.scales]
             self.passed.update(dict.fromkeys(node.output, scales))
-        elif node.op_type in _SET_BY_WRITER:
-            self.probable.update(node.output)
 
     def points(self) -> Points:
         """Return all of it, each activation with the leader of its range."""
@@ -182,8 +181,6 @@ class _Reading:
         if scale not in self.activations:
             self.activations[scale] = self._new(node, scale, *more)
         one = self.activations[scale]
-        if x in self.probable and not one.fixed:
-            self.activations[scale] = replace(one, fixed=True)
         for other in self.passed.get(x, ()):
             beside = self.activations.get(other)
             if beside is not None and beside.limits == one.limits:
