@@ -13,7 +13,7 @@ import numpy as np
 
 from hasten.compress.activations.observation import folded_ranges, observe
 from hasten.compress.effect import Effect, Need
-from hasten.compress.fold_batch_norm import without_batch_norms
+from hasten.graph.batch_norm import without_batch_norms
 from hasten.compress.quantization.calibration import CALIBRATORS, Range
 from hasten.compress.quantization.qdq_writer import ranges_of_kernels, write_qdq
 from hasten.compress.quantization.rounding import PEAKS, Weights, round_weights

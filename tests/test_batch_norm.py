@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from hasten.compress.fold_batch_norm import fold_batch_norms
+from hasten.graph.batch_norm import fold_batch_norms
 from hasten.graph import model_from_proto
 from nets import conv_net
 from onnx_models import model, run, value, weight
