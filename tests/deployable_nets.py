@@ -1,4 +1,4 @@
-"""Small networks, one for each operator that is quantized and each way in which weights are used."""
+"""Small networks: one for each operator that is quantized, and each way of using weights."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def normed(layer: nn.Module, shape: tuple[int, ...] = (3, 8, 8)) -> Net:
     )
 
 
-def attention(net: Net, x: torch.Tensor) -> torch.Tensor:
+def attention(net: Any, x: torch.Tensor) -> torch.Tensor:
     q, k, v = (one.unflatten(-1, (2, 4)).transpose(1, 2) for one in (net.q(x), net.k(x), net.v(x)))
     scores = q @ k.transpose(-1, -2) * 0.5
     if hasattr(net, "mask"):
@@ -67,12 +67,12 @@ def _attention(**more: Any) -> Net:
     return tokens(attention, **layers, **more)
 
 
-def _embedding(net: Net, x: torch.Tensor) -> torch.Tensor:
+def _embedding(net: Any, x: torch.Tensor) -> torch.Tensor:
     found: torch.Tensor = net.head(net.norm(net.words(x.abs().mul(3).long().clamp(max=9))))
     return found
 
 
-def _language_model(net: Net, x: torch.Tensor) -> torch.Tensor:
+def _language_model(net: Any, x: torch.Tensor) -> torch.Tensor:
     words = net.words(x[..., 0].abs().mul(3).long().clamp(max=9))
     return f.linear(torch.relu(net.body(words)), net.words.weight)
 
@@ -302,7 +302,7 @@ NETS: dict[str, Callable[[], Net]] = {
         token=nn.Parameter(torch.randn(1, 1, 8)),
         b=nn.Linear(8, 4),
     ),
-    "attention": lambda: _attention(),
+    "attention": _attention,
     "masked attention": lambda: _attention(mask=torch.full((6, 6), -100.0).triu(1)),
     "lstm": lambda: tokens(
         lambda net, x: net.b(net.a(x)[0]), a=nn.LSTM(8, 8, batch_first=True), b=nn.Linear(8, 4)

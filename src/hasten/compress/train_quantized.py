@@ -13,7 +13,6 @@ import numpy as np
 
 from hasten.compress.activations.observation import folded_ranges, observe
 from hasten.compress.effect import Effect, Need
-from hasten.graph.batch_norm import without_batch_norms
 from hasten.compress.quantization.calibration import CALIBRATORS, Range
 from hasten.compress.quantization.qdq_writer import ranges_of_kernels, write_qdq
 from hasten.compress.quantization.rounding import PEAKS, Weights, round_weights
@@ -32,6 +31,7 @@ from hasten.graph import (
     constants_of,
     load,
 )
+from hasten.graph.batch_norm import without_batch_norms
 from hasten.runtimes import Execution, Hint, get_runtime
 from hasten.train.schedule import Schedule
 

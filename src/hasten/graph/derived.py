@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hasten.graph.constants import FLOAT, constants_of, drop_unused
-from hasten.graph.operators import is_default_domain
+from hasten.graph.operators import control_flow, is_default_domain
 from hasten.graph.parameter_names import (
     ParameterNames,
     parameter_names,
@@ -23,7 +23,7 @@ from hasten.graph.parameter_names import (
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Derivations", "fold_derived", "parents_of"]
+__all__ = ["Derivations", "constant_result", "fold_derived", "parents_of"]
 
 #: For each constant that is derived, the nodes that make it, in order.
 Derivations = dict[str, list["onnx.NodeProto"]]
@@ -56,15 +56,18 @@ def fold_derived(graph: onnx.ModelProto) -> tuple[onnx.ModelProto, Derivations]:
     """Return the graph with what is computed from float constants alone as constants of their own.
 
     They have the names of the tensors that they replace. With them comes how each is made; a graph
-    without any is returned itself. Shapes and other integers are left to ``clean``.
+    without any, or with branches, is returned itself. Shapes and other integers are left to
+    ``clean``.
     """
+    if control_flow(graph):
+        return graph, {}
     known = dict(constants_of(graph.graph))
     made: Derivations = {}
     gone: list[onnx.NodeProto] = []
     for node in graph.graph.node:
         if not _is_derived(node, known):
             continue
-        value = _computed(node, known, graph)
+        value = constant_result(node, known, graph)
         if value is None:
             continue
         (name,) = node.output
@@ -103,10 +106,13 @@ def _is_derived(node: onnx.NodeProto, known: Mapping[str, onnx.TensorProto]) -> 
     )
 
 
-def _computed(
+def constant_result(
     node: onnx.NodeProto, known: Mapping[str, onnx.TensorProto], graph: onnx.ModelProto
 ) -> onnx.TensorProto | None:
-    """Return what a node makes of constants; None for what is no float, or much larger."""
+    """Return what a node makes of constants; None for what is no float32, or much larger.
+
+    ``graph`` is the one it stands in, whose opset it is of.
+    """
     from onnx import helper, numpy_helper
     from onnx.reference import ReferenceEvaluator
 

@@ -6,7 +6,7 @@ PyTorch trains is written into the graph's ``metadata_props``, where it survives
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -15,19 +15,26 @@ from hasten.errors import ModelError
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["ParameterNames", "parameter_names", "with_parameter_names"]
+__all__ = ["Layout", "ParameterNames", "parameter_names", "with_parameter_names"]
 
 _KEY = "hasten.parameters"
 
+#: How a constant lies otherwise than its parameter, in order: ``transpose`` with the permutation,
+#: ``reshape`` with the shape that it had before.
+Layout = tuple[tuple[Literal["transpose", "reshape"], tuple[int, ...]], ...]
 
-class ParameterNames(msgspec.Struct, frozen=True):
+
+class ParameterNames(msgspec.Struct, frozen=True, omit_defaults=True):
     """Initializers that are trained, and ``fixed`` ones that look as if they were.
 
-    A name that is in neither came later, of a step, or was never known.
+    A name that is in neither came later, of a step, or was never known. ``layouts`` says how an
+    initializer lies otherwise than the parameter, ``tied`` by which other names it is known.
     """
 
     trained: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
+    layouts: dict[str, Layout] = {}
+    tied: dict[str, tuple[str, ...]] = {}
 
 
 def parameter_names(graph: onnx.ModelProto) -> ParameterNames | None:

@@ -25,6 +25,7 @@ from hasten.graph.torch_inputs import (
     in_forward_order,
     specs_of_example,
 )
+from hasten.graph.torch_parameters import optimize, with_torch_parameters
 
 if TYPE_CHECKING:
     import onnx
@@ -260,8 +261,10 @@ def _to_onnx(exported: _Exported, where: str, *, keep_batch_norms: bool) -> onnx
                 opset_version=_OPSET,
                 input_names=list(exported.inputs),
                 output_names=list(exported.outputs),
-                optimize=not keep_batch_norms,
+                optimize=False,
             )
+            if converted is not None:
+                optimize(converted, exported.program)
         except Exception as error:
             raise ModelError(
                 expected="a model that torch.onnx exports",
@@ -270,19 +273,9 @@ def _to_onnx(exported: _Exported, where: str, *, keep_batch_norms: bool) -> onnx
             ) from error
     if converted is None:
         raise ModelError(expected="an exported graph", got="none from torch.onnx", where=where)
-    if keep_batch_norms:
-        _fold_constants(converted)
     proto: onnx.ModelProto = converted.model_proto
     _trim(proto)
-    return proto
-
-
-def _fold_constants(converted: torch.onnx.ONNXProgram) -> None:
-    """Do what the exporter's optimizer does, but for its fusions: one of them folds batch norms."""
-    from onnxscript import optimizer
-
-    optimizer.fold_constants(converted.model)
-    optimizer.remove_unused_nodes(converted.model)
+    return with_torch_parameters(proto, exported.program, keep_batch_norms=keep_batch_norms)
 
 
 def _trim(proto: onnx.ModelProto) -> None:
