@@ -25,11 +25,10 @@ from hasten.errors import RefusedError, RuntimeFailureError
 from hasten.graph import (
     InputSpec,
     Model,
-    Signature,
-    TensorSpec,
     clean,
     constants_of,
     load,
+    with_outputs,
 )
 from hasten.graph.batch_norm import without_batch_norms
 from hasten.runtimes import Execution, Hint, get_runtime
@@ -287,25 +286,6 @@ def apply(model: Model, config: TrainQuantized, context: Context) -> Model:
         f" {training.agreement(made, some):.2%} of {len(some)} samples"
     )
     return made
-
-
-def with_outputs(model: Model, names: Sequence[str]) -> Model:
-    """Return the model with these tensors as further outputs."""
-    from onnx import ModelProto, helper, shape_inference
-
-    graph = ModelProto()
-    graph.CopyFrom(model.graph)
-    inferred = shape_inference.infer_shapes(model.graph).graph
-    kinds = {one.name: one.type.tensor_type.elem_type for one in inferred.value_info}
-    have = {output.name for output in graph.graph.output}
-    specs = []
-    for name in names:
-        if name not in have and name in kinds:
-            graph.graph.output.append(helper.make_tensor_value_info(name, kinds[name], None))
-            dtype = helper.tensor_dtype_to_np_dtype(kinds[name]).name
-            specs.append(TensorSpec(name, dtype, ()))
-    signature = Signature(model.signature.inputs, (*model.signature.outputs, *specs))
-    return replace(model, content=graph, signature=signature)
 
 
 def _cleaned(model: Model, samples: Samples, scratch: Path) -> Model:

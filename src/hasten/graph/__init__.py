@@ -28,6 +28,7 @@ from hasten.graph.pt2_archive import open_exported_program
 from hasten.graph.signature import InputSpec, Signature, TensorSpec, numpy_dtype, parse_input
 from hasten.graph.tflite_file import read_tflite
 from hasten.graph.torch_export import export_torch, save_torch
+from hasten.graph.watch import with_outputs
 
 __all__ = [
     "FLOAT",
@@ -68,6 +69,7 @@ __all__ = [
     "save_torch",
     "signature_of",
     "unknown_operators",
+    "with_outputs",
     "with_parameter_names",
     "write_onnx",
     "write_whole",

@@ -62,10 +62,11 @@ def fold_derived(graph: onnx.ModelProto) -> tuple[onnx.ModelProto, Derivations]:
     if control_flow(graph):
         return graph, {}
     known = dict(constants_of(graph.graph))
+    outputs = {output.name for output in graph.graph.output}
     made: Derivations = {}
     gone: list[onnx.NodeProto] = []
     for node in graph.graph.node:
-        if not _is_derived(node, known):
+        if not _is_derived(node, known) or outputs.intersection(node.output):
             continue
         value = constant_result(node, known, graph)
         if value is None:

@@ -67,6 +67,7 @@ def with_torch_parameters(
     parameters = {*names.trained, *names.fixed}
     layouts = _fold_layouts(graph, parameters)
     drop_unused(graph.graph)
+    _drop_shapes_of_constants(graph.graph)
     held = [one for one in graph.graph.initializer if one.data_type == FLOAT]
     trained = {one.name for one in held}.intersection(names.trained)
     known = ParameterNames(
@@ -122,6 +123,14 @@ def _fold_layouts(graph: onnx.ModelProto, parameters: set[str]) -> dict[str, Lay
                 reader.input[:] = [name if one == node.output[0] else one for one in reader.input]
             graph.graph.node.remove(node)
     return layouts
+
+
+def _drop_shapes_of_constants(graph: onnx.GraphProto) -> None:
+    """Remove what the exporter says of constants, which may lie otherwise by now, in place."""
+    constants = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.value_info if value.name not in constants]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
 
 
 def _layout(node: onnx.NodeProto, known: dict[str, onnx.TensorProto]) -> Any:

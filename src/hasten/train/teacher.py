@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hasten.errors import ModelError, OptionError
-from hasten.graph import Model, Signature, TensorSpec
+from hasten.graph import Model, Signature, with_outputs
 from hasten.runtimes import Execution, Session, get_runtime
 from hasten.train.endpoint import Endpoint
 
@@ -49,7 +48,12 @@ class GraphTeacher:
             raise ModelError(expected="an ONNX graph", got="a .tflite", where="teacher")
         _require_inputs(model.signature, student)
         if hints:
-            model = _with_outputs(model, hints)
+            try:
+                model = with_outputs(model, hints)
+            except KeyError as error:
+                raise ModelError(
+                    expected=f"a tensor '{error.args[0]}'", got="none", where="teacher"
+                ) from None
         self._signature = model.signature
         lowered = runtime.lower(model, scratch)
         self._session: Session = runtime.open(lowered, Execution(threads=os.cpu_count() or 1))
@@ -155,24 +159,6 @@ def matched(answers: Arrays, outputs: Mapping[str, tuple[int, ...]]) -> Arrays:
                 where="teacher",
             )
     return {name: answers[name] for name in outputs}
-
-
-def _with_outputs(model: Model, names: Sequence[str]) -> Model:
-    """Return the model with these tensors as further outputs; ModelError for one it has not."""
-    import onnx
-    from onnx import helper
-
-    graph = onnx.ModelProto()
-    graph.CopyFrom(model.graph)
-    made = {name for node in graph.graph.node for name in node.output}
-    for name in names:
-        if name not in made:
-            raise ModelError(expected=f"a tensor '{name}'", got="none", where="teacher")
-        value = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-        graph.graph.output.append(value)
-    outputs = tuple(TensorSpec(name, "float32", ()) for name in names)
-    signature = Signature(model.signature.inputs, (*model.signature.outputs, *outputs))
-    return replace(model, content=graph, signature=signature)
 
 
 def _require_inputs(teacher: Signature, student: Signature) -> None:
