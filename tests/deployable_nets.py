@@ -297,7 +297,7 @@ NETS: dict[str, Callable[[], Net]] = {
         b=nn.Linear(8, 4),
     ),
     "class token": lambda: tokens(
-        lambda net, x: net.b(torch.cat([net.token.expand(len(x), 1, 8), net.a(x)], 1)),
+        lambda net, x: net.b(torch.cat([net.token.expand(x.shape[0], 1, 8), net.a(x)], 1)),
         a=nn.Linear(8, 8),
         token=nn.Parameter(torch.randn(1, 1, 8)),
         b=nn.Linear(8, 4),

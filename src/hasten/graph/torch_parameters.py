@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hasten.graph.batch_norm import fold_batch_norms
 from hasten.graph.constants import FLOAT, drop_unused
 from hasten.graph.derived import constant_result
 from hasten.graph.operators import attribute_of
@@ -51,36 +50,40 @@ def optimize(converted: torch.onnx.ONNXProgram, program: ExportedProgram) -> Non
 
 
 def with_torch_parameters(
-    graph: onnx.ModelProto, program: ExportedProgram, *, keep_batch_norms: bool
+    graph: onnx.ModelProto, program: ExportedProgram, prefix: str = ""
 ) -> onnx.ModelProto:
-    """Return an exported graph that says which of its constants PyTorch trains, by their names.
+    """Write into an exported graph, in place, which of its constants PyTorch trains.
 
-    A parameter that is read in one layout, such as transposed, is a constant in that layout under
-    its own name; one that is read in several stays as it is, once.
+    They are called as in PyTorch, without ``prefix``. A parameter that is read in one layout, such
+    as transposed, is a constant in that layout under its own name; one that is read in several
+    stays as it is, once.
     """
-    names = _parameters_of(program)
-    first = {other: name for name, others in names.tied.items() for other in others}
+    names = _parameters_of(program, prefix)
+    new = {f"{prefix}{other}": name for name, others in names.tied.items() for other in others}
+    if prefix:
+        held = [tensor.name for tensor in graph.graph.initializer]
+        own = {name: name.removeprefix(prefix) for name in held if name.startswith(prefix)}
+        new = own | new
     for node in graph.graph.node:
-        node.input[:] = [first.get(name, name) for name in node.input]
+        node.input[:] = [new.get(name, name) for name in node.input]
     for tensor in graph.graph.initializer:
-        tensor.name = first.get(tensor.name, tensor.name)
+        tensor.name = new.get(tensor.name, tensor.name)
     parameters = {*names.trained, *names.fixed}
     layouts = _fold_layouts(graph, parameters)
     drop_unused(graph.graph)
     _drop_shapes_of_constants(graph.graph)
-    held = [one for one in graph.graph.initializer if one.data_type == FLOAT]
-    trained = {one.name for one in held}.intersection(names.trained)
+    floats = [one for one in graph.graph.initializer if one.data_type == FLOAT]
+    trained = {one.name for one in floats}.intersection(names.trained)
     known = ParameterNames(
         trained=tuple(name for name in names.trained if name in trained),
-        fixed=tuple(one.name for one in held if one.dims and one.name not in trained),
+        fixed=tuple(one.name for one in floats if one.dims and one.name not in trained),
         layouts={name: layout for name, layout in layouts.items() if layout},
         tied={name: others for name, others in names.tied.items() if name in trained},
     )
-    with_parameter_names(graph, known)
-    return graph if keep_batch_norms else fold_batch_norms(graph)
+    return with_parameter_names(graph, known)
 
 
-def _parameters_of(program: ExportedProgram) -> ParameterNames:
+def _parameters_of(program: ExportedProgram, prefix: str) -> ParameterNames:
     """Return the parameters of a program; tensors that are one have the first of their names."""
     state = program.state_dict
     wanted = set(program.graph_signature.inputs_to_parameters.values())
@@ -88,9 +91,10 @@ def _parameters_of(program: ExportedProgram) -> ParameterNames:
     tied: dict[str, tuple[str, ...]] = {}
     trained: list[str] = []
     frozen: list[str] = []
-    for name, tensor in state.items():
-        if name not in wanted:
+    for full, tensor in state.items():
+        if full not in wanted:
             continue
+        name = full.removeprefix(prefix)
         same = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()))
         if tensor.numel() and first.setdefault(same, name) != name:
             tied[first[same]] = (*tied.get(first[same], ()), name)

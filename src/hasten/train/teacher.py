@@ -14,6 +14,7 @@ from torch import nn
 
 from hasten.errors import ModelError, OptionError
 from hasten.graph import Model, Signature, with_outputs
+from hasten.graph.torch_calls import named_tensors, output_names
 from hasten.runtimes import Execution, Session, get_runtime
 from hasten.train.endpoint import Endpoint
 
@@ -97,10 +98,9 @@ class ModuleTeacher:
             inputs = [torch.tensor(value, device=self._device) for value in feed.values()]
             found = self._module(*inputs)
         self._module.train(was_training)
-        if isinstance(found, Mapping):
-            return {name: value.cpu().numpy() for name, value in found.items()}
-        values = found if isinstance(found, (tuple, list)) else [found]
-        return {str(at): value.cpu().numpy() for at, value in enumerate(values)}
+        tensors = list(named_tensors(found))
+        names = output_names([path for path, _ in tensors], ())
+        return {name: value.cpu().numpy() for name, (_, value) in zip(names, tensors, strict=True)}
 
     def close(self) -> None:
         """Keep the module: it is the caller's."""
