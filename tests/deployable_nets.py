@@ -40,7 +40,7 @@ def tokens(forward: Forward, **layers: Any) -> Net:
     return Net((6, 8), forward, **layers)
 
 
-def conv(inputs: int = 3, outputs: int = 8, kernel: int = 3, **settings: Any) -> nn.Conv2d:
+def conv(inputs: int = 3, outputs: int = 8, kernel: int = 3, **settings: Any) -> Any:
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, **settings)
 
 
@@ -73,7 +73,7 @@ def _embedding(net: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def _language_model(net: Any, x: torch.Tensor) -> torch.Tensor:
-    words = net.words(x[..., 0].abs().mul(3).long().clamp(max=9))
+    words = net.words(x.mean(-1).abs().mul(3).long().clamp(max=9))
     return f.linear(torch.relu(net.body(words)), net.words.weight)
 
 
@@ -92,6 +92,15 @@ def _unfolded() -> Net:
     )
 
 
+def _dead_channel() -> Net:
+    """A channel of weights so small that int32 holds no bias in units of their scale."""
+    dead = conv()
+    with torch.no_grad():
+        dead.weight[3] = 1e-12
+        dead.bias[3] = 1.0
+    return images(lambda net, x: net.b(net.a(x).relu()), a=dead, b=conv(8, 4))
+
+
 NETS: dict[str, Callable[[], Net]] = {
     # operators
     "conv": lambda: images(lambda net, x: net.a(x), a=conv(outputs=4)),
@@ -106,11 +115,6 @@ NETS: dict[str, Callable[[], Net]] = {
     "dilated": lambda: images(lambda net, x: net.a(x), a=nn.Conv2d(3, 4, 3, dilation=2)),
     "deconvolution": lambda: images(
         lambda net, x: net.b(net.a(x)), a=nn.ConvTranspose2d(3, 8, 2, stride=2), b=conv(8, 4)
-    ),
-    "grouped deconvolution": lambda: images(
-        lambda net, x: net.b(net.a(x)),
-        a=conv(3, 8),
-        b=nn.ConvTranspose2d(8, 4, 2, stride=2, groups=2),
     ),
     "gemm": lambda: Net(
         (8,), lambda net, x: net.b(net.a(x).relu()), a=nn.Linear(8, 8), b=nn.Linear(8, 4)
@@ -297,9 +301,10 @@ NETS: dict[str, Callable[[], Net]] = {
         b=nn.Linear(8, 4),
     ),
     "class token": lambda: tokens(
-        lambda net, x: net.b(torch.cat([net.token.expand(x.shape[0], 1, 8), net.a(x)], 1)),
+        lambda net, x: net.b(torch.cat([net.token.expand(x.shape[0], 1, 8), net.a(x)], 1) + net.at),
         a=nn.Linear(8, 8),
         token=nn.Parameter(torch.randn(1, 1, 8)),
+        at=nn.Parameter(torch.randn(7, 8)),
         b=nn.Linear(8, 4),
     ),
     "attention": _attention,
@@ -310,5 +315,5 @@ NETS: dict[str, Callable[[], Net]] = {
     "gru": lambda: tokens(
         lambda net, x: net.b(net.a(x)[0]), a=nn.GRU(8, 8, batch_first=True), b=nn.Linear(8, 4)
     ),
-    "dead channel": lambda: images(lambda net, x: net.b(net.a(x).relu()), a=conv(), b=conv(8, 4)),
+    "dead channel": _dead_channel,
 }

@@ -212,6 +212,7 @@ def prepare(model: Model, config: TrainQuantized, context: Context) -> Quantized
     Batch norms are folded before, so that weights are rounded as they are deployed.
     """
     from hasten.train import GraphModule
+    from hasten.train.freezing import frozen_names
     from hasten.train.parameters import trainable_weights
     from hasten.train.training_graph import Recipe as TrainingRecipe
     from hasten.train.training_graph import training_graph
@@ -227,7 +228,8 @@ def prepare(model: Model, config: TrainQuantized, context: Context) -> Quantized
     known = folded_ranges(model, context)
     ranges |= known
     means = {name: mean.value for name, mean in seen.means.items()}
-    source = trained_source(model.graph, trainable_weights(model.graph), means, config.weights)
+    trainable = set(trainable_weights(model.graph)) - frozen_names(model.graph, config.freeze)
+    source = trained_source(model.graph, trainable, means, config.weights)
     deployed = write_qdq(
         source.graph, ranges, activations=config.activations, weights=config.weights
     )

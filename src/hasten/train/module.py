@@ -11,6 +11,7 @@ from torch import nn
 
 from hasten.errors import RefusedError, RuntimeFailureError, one_line
 from hasten.graph import constants_of
+from hasten.train.freezing import frozen_names
 from hasten.train.operators import OPERATORS, REFUSALS, Mode, Node, Operator
 from hasten.train.parameters import running_statistics, trainable_weights
 
@@ -143,6 +144,19 @@ class GraphModule(nn.Module):
     def freeze_batch_norm(self, frozen: bool = True) -> None:
         """Let batch norms use their running statistics in training too, and keep them."""
         self.mode.batch_norm_frozen = frozen
+
+    def freeze(self, patterns: Iterable[str]) -> None:
+        """Keep the weights of these layers, and the statistics of their batch norms, as they are.
+
+        See ``hasten.train.freezing``; raises OptionError for a pattern that matches nothing.
+        """
+        frozen = frozen_names(self.graph, patterns)
+        for name in frozen:
+            parameter = self.parameter_of(name)
+            if parameter is not None:
+                parameter.requires_grad_(False)
+        for step in self._steps:
+            step.node.frozen = step.node.frozen or not frozen.isdisjoint(step.inputs[3:5])
 
     def parameter_of(self, name: str) -> nn.Parameter | None:
         """Return the parameter of a weight by its name in the graph; None where it is not one."""

@@ -30,7 +30,7 @@ def _batch_normalization(
         variance,
         scale,
         bias,
-        training=node.mode.training and not node.mode.batch_norm_frozen,
+        training=node.mode.training and not (node.mode.batch_norm_frozen or node.frozen),
         momentum=1.0 - node.number("momentum", 0.9),
         eps=node.number("epsilon", 1e-5),
     )
