@@ -20,6 +20,7 @@ from hasten.graph.operators import (
 )
 from hasten.graph.output_file import require_free_file, write_whole
 from hasten.graph.parameter_names import (
+    Layout,
     ParameterNames,
     parameter_names,
     with_parameter_names,
@@ -37,6 +38,7 @@ __all__ = [
     "Block",
     "Derivations",
     "InputSpec",
+    "Layout",
     "Model",
     "ParameterNames",
     "Run",

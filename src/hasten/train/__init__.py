@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hasten.train.parting import OutputParting, Parting, TensorParting
     from hasten.train.schedule import Augmentation, Schedule
     from hasten.train.teacher import GraphTeacher, ModuleTeacher, Teacher, open_teacher
+    from hasten.train.torch_weights import to_torch
 
 __all__ = [
     "Augmentation",
@@ -48,6 +49,7 @@ __all__ = [
     "fit",
     "logits_of",
     "open_teacher",
+    "to_torch",
     "train",
 ]
 
@@ -73,6 +75,7 @@ _HOMES = {
     "fit": "lesson",
     "logits_of": "lesson",
     "open_teacher": "teacher",
+    "to_torch": "torch_weights",
     "train": "loop",
 }
 
