@@ -35,10 +35,12 @@ def main() -> int:
             spent_s = time.perf_counter() - start
             what = f"{name}, {len(found.calibration)} images of 224x224"
             lines.append(Figure(what, f"{spent_s:.0f} s", "<= 60 s", spent_s <= 60))
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    lines.append(
-        Figure("largest memory of the process", f"{peak_gb:.2f} GB", "<= 2 GB", peak_gb <= 2)
-    )
+    # Linux begins a child's peak with its parent's, so the sum is rather too large than too small.
+    whose = {"process": resource.RUSAGE_SELF, "worker": resource.RUSAGE_CHILDREN}
+    peaks = {name: resource.getrusage(who).ru_maxrss / 1e6 for name, who in whose.items()}
+    parts = ", ".join(f"{name} {peak:.2f}" for name, peak in peaks.items())
+    total = sum(peaks.values())
+    lines.append(Figure(f"largest memory ({parts})", f"{total:.2f} GB", "<= 2 GB", total <= 2))
     return report(lines)
 
 

@@ -30,13 +30,13 @@ from hasten.data import Samples
 from hasten.graph import Model, Signature, read_tflite, write_onnx
 from hasten.measure.clock import Deadline
 from hasten.measure.environment import physical_cores
-from hasten.measure.process import Worker
 from hasten.measure.rounds import Entrant, Measurement, run_rounds
 from hasten.runtimes import Execution, Lowered, get_runtime
 from hasten.runtimes.litert.lowering import lower_graph
 from hasten.runtimes.onnxruntime import OnnxRuntime
 from hasten.runtimes.saturation import saturates
 from hasten.runtimes.vendor import cpu_flags
+from hasten.worker.process import Worker
 from solar import Solar, solar
 
 _PEERS = (

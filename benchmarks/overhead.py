@@ -16,8 +16,8 @@ import onnx
 from figures import MODELS, Figure, report
 from hasten.data import Samples
 from hasten.graph import read_onnx, write_onnx
-from hasten.measure.process import Worker
 from hasten.runtimes import Execution, get_runtime
+from hasten.worker.process import Worker
 
 _PAIRS = 12
 _RUNS = 60

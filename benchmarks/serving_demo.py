@@ -19,7 +19,7 @@ import numpy as np
 
 from figures import Figure, report
 from hasten.bundle import Bundle
-from hasten.measure.memory import resident_memory_bytes
+from hasten.worker.memory import resident_memory_bytes
 from own_server import OwnServer, demo_bundle, image_request
 from wrk import run_wrk
 

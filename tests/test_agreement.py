@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
-from hasten.conversion import Agreement, Difference, compare_outputs
+from hasten.conversion import Agreement, compare_runs
 from hasten.errors import RefusedError
 
 
 def apart(want: object, have: object) -> float:
     sides = ({"y": np.asarray(want)}, {"y": np.asarray(have)})
-    (found,) = compare_outputs(lambda _: sides[0], lambda _: sides[1], [{}])
-    return found.relative
+    differences, _ = compare_runs(lambda _: sides[0], lambda _: sides[1], [({}, 1)])
+    return differences[0].relative
 
 
 def floats(*numbers: float) -> np.ndarray:
@@ -51,20 +52,51 @@ def test_codes_are_numbers_on_a_scale() -> None:
 
 
 def test_the_largest_value_is_that_of_all_feeds() -> None:
-    feeds = [{"x": floats(1)}, {"x": floats(10)}]
-    (found,) = compare_outputs(lambda feed: feed, lambda feed: {"x": feed["x"] + 1}, feeds)
+    feeds = [({"x": floats(1)}, 1), ({"x": floats(10)}, 1)]
+    differences, _ = compare_runs(lambda feed: feed, lambda feed: {"x": feed["x"] + 1}, feeds)
 
-    assert found.relative == pytest.approx(0.1)
+    assert differences[0].relative == pytest.approx(0.1)
+
+
+def compared(want: np.ndarray, have: np.ndarray, allowed: float = 0.1) -> Agreement:
+    """What is said of one output, a sample a run."""
+    feeds = [({"x": one[None], "z": two[None]}, 1) for one, two in zip(want, have, strict=True)]
+    differences, outputs = compare_runs(
+        lambda feed: {"y": feed["x"]}, lambda feed: {"y": feed["z"]}, feeds
+    )
+    return Agreement("a", "b", len(want), True, allowed, differences, outputs)
+
+
+VALUES = np.random.default_rng(0).standard_normal((20, 30)).astype(np.float32)
 
 
 def test_an_output_that_parts_further_than_is_allowed_is_refused() -> None:
-    given = Agreement("a", "b", 3, True, 0.1, (Difference("x", 0.0), Difference("y", 0.5)))
-
+    noise = np.random.default_rng(1).standard_normal(VALUES.shape).astype(np.float32)
     with pytest.raises(
-        RefusedError, match=r"output y of b differs from a by 0.5 .* 0.1 is allowed"
+        RefusedError,
+        match=r"output y \(scores\) of b differs from a by 0.2 of what varies over samples"
+        r" \(1\d.\d dB\), 0.1 is allowed \(20 samples\); nothing was written",
     ):
-        given.require("net")
+        compared(VALUES, VALUES + np.float32(0.2) * noise).require("net")
 
 
 def test_a_small_difference_is_accepted() -> None:
-    Agreement("a", "b", 3, True, 0.1, (Difference("x", 0.1),)).require("net")
+    compared(VALUES, VALUES * np.float32(1.01)).require("net")
+
+
+def test_one_value_that_is_off_among_many_is_accepted_within_the_tolerance() -> None:
+    have = VALUES.copy()
+    have[0, 0] += 0.2
+    assert compared(VALUES, have).parting == ""
+    assert compared(VALUES, have, allowed=1e-3).parting
+
+
+def test_numbers_that_are_none_are_refused() -> None:
+    with pytest.raises(RefusedError, match="output y of b cannot be compared"):
+        compared(VALUES, VALUES * np.float32(np.nan)).require("net")
+
+
+def test_where_it_begins_is_said() -> None:
+    found = msgspec.structs.replace(compared(VALUES, -VALUES), drift="tensor t, made by Conv")
+    with pytest.raises(RefusedError, match="it begins at tensor t, made by Conv; nothing was"):
+        found.require("net")

@@ -12,10 +12,10 @@ import pytest
 from command_line import hasten, with_status
 from hasten.errors import OptionError, RuntimeFailureError
 from hasten.graph import Model, Signature, model_from_proto
-from hasten.measure.process import Worker
 from hasten.runtimes import Device, Execution, Hint, Lowered, Placing, Probe, get_runtime
 from hasten.runtimes.litert.gpu_log import adapter_of, failure_of
 from hasten.tune.space import Space, check_devices
+from hasten.worker.process import Worker
 from nets import conv_net, images
 from onnx_models import run
 from partial_nets import partial_net

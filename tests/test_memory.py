@@ -8,15 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hasten.measure.memory import (
-    peak_memory_bytes,
-    resident_memory_bytes,
-    usable_memory_bytes,
-)
+from hasten.measure.memory import usable_memory_bytes
 from hasten.measure.system_files import SystemFiles
+from hasten.worker.memory import peak_memory_bytes, resident_memory_bytes
 
 _PRINT_PEAK = """
-from hasten.measure.memory import peak_memory_bytes
+from hasten.worker.memory import peak_memory_bytes
 before = peak_memory_bytes()
 block = bytearray(64 * 2**20)
 held = peak_memory_bytes()

@@ -6,9 +6,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
 
 from hasten.data import (
     METRICS,
@@ -81,116 +78,6 @@ def test_top1_says_why_it_cannot_judge(logits: np.ndarray, labels: list[int], me
 def test_top1_needs_labels() -> None:
     with pytest.raises(DataError, match="Expected labels, got none - at metric top1"):
         Top1().evaluate({"logits": LOGITS}, None, None)
-
-
-# Fidelity
-
-FLOATS = npst.arrays(
-    np.float32, npst.array_shapes(min_dims=1, max_dims=3), elements=st.floats(-9, 9, width=32)
-)
-
-
-@settings(max_examples=40, deadline=None)
-@given(FLOATS)
-def test_a_model_is_as_close_to_itself_as_can_be(values: np.ndarray) -> None:
-    score = Fidelity().evaluate({"y": values}, None, {"y": values})
-    assert score.value == pytest.approx(1)
-    assert score.details["cosine"] == pytest.approx(1)
-    assert score.details["sqnr_db"] == 200
-
-
-def test_agreement_is_the_value_where_there_are_classes() -> None:
-    other = LOGITS.copy()
-    other[0] = [1, 0, 0]
-    score = Fidelity().evaluate({"y": other}, None, {"y": LOGITS})
-    assert score.value == score.details["agreement"] == pytest.approx(2 / 3)
-
-
-def test_agreement_looks_at_every_position_of_a_sequence() -> None:
-    have, want = np.zeros((1, 4, 2)), np.zeros((1, 4, 2))
-    have[0, 0, 1] = 1
-    assert Fidelity().evaluate({"y": have}, None, {"y": want}).value == 0.75
-
-
-@pytest.mark.parametrize("shape", [(3,), (3, 1)])
-def test_cosine_is_the_value_where_there_are_no_classes(shape: tuple[int, ...]) -> None:
-    have, want = np.array([1.0, -1.0, 2.0]).reshape(shape), np.ones(shape)
-    score = Fidelity().evaluate({"y": have}, None, {"y": want})
-    assert "agreement" not in score.details
-    assert score.value == score.details["cosine"] == pytest.approx(1 / 3)
-
-
-def test_cosine_is_the_mean_over_samples_and_outputs() -> None:
-    reference = {"a": np.array([[1.0, 0.0]]), "b": np.array([[1.0, 0.0]])}
-    outputs = {"a": np.array([[0.0, 1.0]]), "b": np.array([[2.0, 0.0]])}
-    assert Fidelity().evaluate(outputs, None, reference).details["cosine"] == pytest.approx(0.5)
-
-
-def test_cosine_of_zeros_is_one_against_zeros_and_nought_against_others() -> None:
-    have, want = np.array([[0.0], [0.0]]), np.array([[0.0], [1.0]])
-    assert Fidelity().evaluate({"y": have}, None, {"y": want}).value == 0.5
-
-
-def test_sqnr_is_signal_to_noise_of_the_worst_output() -> None:
-    reference = {"a": np.array([1.0, 1.0]), "b": np.array([1.0])}
-    outputs = {"a": np.array([1.1, 0.9]), "b": np.array([1.01])}
-    details = Fidelity().evaluate(outputs, None, reference).details
-    assert details["sqnr_db"] == pytest.approx(20)
-
-
-def test_sqnr_of_noise_without_signal_is_the_lower_limit() -> None:
-    score = Fidelity().evaluate({"y": np.ones(1)}, None, {"y": np.zeros(1)})
-    assert score.details["sqnr_db"] == -200
-
-
-def test_large_outputs_are_judged_piece_by_piece_with_the_same_result() -> None:
-    random = np.random.default_rng(0)
-    want = random.standard_normal((5, 500_000), np.float32)
-    have = want + random.standard_normal((5, 500_000), np.float32) * 0.1
-    score = Fidelity().evaluate({"y": have}, None, {"y": want})
-    expected = 10 * np.log10(
-        np.square(want, dtype=float).sum() / np.square(have - want, dtype=float).sum()
-    )
-    assert score.details["sqnr_db"] == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("outputs", "reference", "message"),
-    [
-        (
-            {"y": LOGITS},
-            None,
-            "Expected outputs of the reference model, got none - at metric fidelity",
-        ),
-        (
-            {"z": LOGITS},
-            {"y": LOGITS},
-            "Expected an output 'y' as in the reference, got 'z' - at metric fidelity",
-        ),
-        (
-            {"y": LOGITS[:2]},
-            {"y": LOGITS},
-            "Expected shape [3, 3] as in the reference, got [2, 3] - at output 'y'",
-        ),
-        (
-            {"y": LOGITS + np.inf},
-            {"y": LOGITS},
-            "Expected finite outputs, got output 'y' sample 0 holds infinity - at metric fidelity",
-        ),
-        (
-            {"y": LOGITS},
-            {"y": LOGITS * np.nan},
-            "Expected finite outputs, got output 'y' sample 0 holds NaN - "
-            "at metric fidelity, reference model",
-        ),
-    ],
-)
-def test_fidelity_says_why_it_cannot_judge(
-    outputs: dict[str, np.ndarray], reference: dict[str, np.ndarray] | None, message: str
-) -> None:
-    with pytest.raises(DataError) as caught:
-        Fidelity().evaluate(outputs, None, reference)
-    assert str(caught.value) == message
 
 
 def test_a_score_is_valid_json() -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import io
 import itertools
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 from rich.console import Console
 
 from hasten.bundle.manifest import Interval, PrecisionPoint
 from hasten.compress import Context, StaticInt8, apply_step
-from hasten.data import Samples, Score
+from hasten.data import Samples
 from hasten.errors import RefusedError
 from hasten.graph import model_from_proto
 from hasten.measure.clock import Deadline
@@ -28,23 +26,11 @@ from hasten.tune.quantize import Quantized, quantize_within
 from manifests import manifest
 from nets import conv_net, images
 from onnx_models import run
+from planted_metrics import Closeness
 
 pytestmark = pytest.mark.quiet
 
 COUNT = 24
-
-
-@dataclass(frozen=True)
-class Closeness:
-    """A metric that loses what the outputs hold of noise."""
-
-    name: str = "closeness"
-
-    def evaluate(self, outputs: object, labels: object, reference_outputs: object) -> Score:
-        assert isinstance(outputs, dict)
-        assert isinstance(reference_outputs, dict)
-        have, want = outputs["y"], reference_outputs["y"]
-        return Score(1 - float(np.square(have - want).sum() / np.square(want).sum()) ** 0.5)
 
 
 def quantize(

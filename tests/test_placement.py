@@ -14,7 +14,6 @@ from hasten.compress import Context, FoldInput, StaticInt8, apply_step
 from hasten.data import Preprocessing, Samples
 from hasten.errors import OptionError
 from hasten.graph import model_from_proto, read_tflite
-from hasten.measure.process import Worker
 from hasten.runtimes import (
     Execution,
     Lowered,
@@ -24,6 +23,7 @@ from hasten.runtimes import (
     get_runtime,
 )
 from hasten.tune.candidate import Candidate, Contestant
+from hasten.worker.process import Worker
 from nets import SIDE, conv_net, images
 from partial_nets import FIRST, LAST, LEFT, partial_net, partial_proto
 from tflite_models import add_model

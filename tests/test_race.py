@@ -15,7 +15,7 @@ import pytest
 from hasten.bundle.manifest import Interval, PrecisionPoint
 from hasten.compress import DynamicInt8, StaticInt8, StepConfig, WeightInt8
 from hasten.compress.quantization.calibration import CALIBRATORS
-from hasten.data import Samples, Score
+from hasten.data import Samples
 from hasten.errors import OptionError, RuntimeFailureError
 from hasten.graph import Signature, TensorSpec
 from hasten.measure.clock import Deadline
@@ -28,6 +28,7 @@ from hasten.tune.heat import Heats
 from hasten.tune.judge import Judge
 from hasten.tune.mixing import Mixing
 from hasten.tune.race import Outcome, Pace, Race
+from planted_metrics import Width
 from workers import null_model, saved_samples
 
 #: Cost of one run of the reference: far above what a worker process adds to it.
@@ -42,16 +43,6 @@ CHAINS: tuple[tuple[StepConfig, ...], ...] = (
 QUICK = Pace(screen_rounds=3, halving_rounds=3, final_rounds=4, final_blocks=4)
 
 pytestmark = pytest.mark.quiet
-
-
-class Width:
-    """A metric that loses a tenth for every value in an output row beyond three."""
-
-    name = "width"
-
-    def evaluate(self, outputs: object, labels: object, reference_outputs: object) -> Score:
-        assert isinstance(outputs, dict)
-        return Score(1 - 0.1 * (outputs["y"].shape[1] - 3))
 
 
 class Track:

@@ -10,9 +10,9 @@ import pytest
 
 from hasten.errors import RuntimeFailureError
 from hasten.measure.clock import Deadline
-from hasten.measure.process import Worker
 from hasten.measure.rounds import Entrant, Measurement, run_rounds
 from hasten.measure.statistics import Interval
+from hasten.worker.process import Worker
 from workers import LIMIT_S, open_null
 
 pytestmark = pytest.mark.quiet

@@ -17,10 +17,10 @@ from hasten.data import Samples, load_samples
 from hasten.errors import RefusedError, RuntimeFailureError
 from hasten.graph import Model, model_from_proto, read_tflite
 from hasten.graph.tflite import import_program, read_program
-from hasten.measure.process import Worker
 from hasten.runtimes import Execution, get_runtime
 from hasten.runtimes.litert.lowering import lower_graph
 from hasten.tune.space import home_runtime
+from hasten.worker.process import Worker
 from nets import conv_net, images, saved_data
 from onnx_models import model, run, value, weight
 from tflite_operators import File, imported, interpreted, recomputed

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hasten.errors import RuntimeFailureError
-from hasten.measure.process import Worker
+from hasten.worker.process import Worker
 from workers import LIMIT_S, begin_null, open_module, open_null, pid_of, state_of, wait_until
 
 pytestmark = pytest.mark.quiet

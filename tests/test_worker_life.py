@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hasten.errors import RuntimeFailureError
-from hasten.measure.process import Worker
+from hasten.worker.process import Worker
 from workers import LIMIT_S, children, open_module, open_null, pid_of, state_of, wait_until
 
 pytestmark = pytest.mark.quiet
@@ -107,7 +107,7 @@ _PARENT = """
 import sys, time
 from pathlib import Path
 sys.path[:0] = {tests!r}
-from hasten.measure.process import Worker
+from hasten.worker.process import Worker
 from workers import open_null, pid_of
 folder = Path({folder!r})
 worker, pid = pid_of(lambda: Worker(folder))

@@ -13,9 +13,9 @@ from onnx import helper
 
 from hasten.data import Samples
 from hasten.graph import Model, Signature, TensorSpec, TorchSource, model_from_proto
-from hasten.measure.process import Worker
-from hasten.measure.protocol import Opened
 from hasten.runtimes import Execution, Lowered, get_runtime
+from hasten.worker.process import Worker
+from hasten.worker.protocol import Opened
 from onnx_models import linear
 
 #: More than a process needs to start, far less than anyone waits for a hang.

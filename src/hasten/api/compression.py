@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,9 +26,10 @@ from hasten.compress import (
     StepConfig,
     TrainQuantized,
 )
-from hasten.conversion import Kind, Target
+from hasten.conversion import Kind, Target, require_tolerance
 from hasten.conversion import convert as convert_model
 from hasten.data import Metric, Samples, Source, resolve_metric
+from hasten.data.meaning import OutputKind
 from hasten.errors import OptionError
 from hasten.graph import InputSpec, Model, require_free_file
 from hasten.measure.clock import Deadline
@@ -60,7 +61,10 @@ class Way:
 
     ``max_drop`` is how much of the metric may be lost: where it is more, the model is written and
     ``unmet`` says so. ``rounds`` is how many rounds the models before and after are timed in, 0
-    for none. ``cache`` keeps the result of the step, and goes on where a training was interrupted.
+    for none. ``outputs`` says what outputs are, by name, where that is not to be found: see
+    ``hasten.data.meaning``. ``tolerance`` is how much noise the written file may add, as a share of
+    what varies over samples. ``cache`` keeps the result of the step, and goes on where a training
+    was interrupted.
     ``example`` and ``inputs`` are for models of PyTorch, see ``load``.
     """
 
@@ -73,6 +77,8 @@ class Way:
     example: Any = None
     inputs: Sequence[InputSpec] = ()
     progress: Progress | None = None
+    outputs: Mapping[str, OutputKind] = field(default_factory=dict)
+    tolerance: float | None = None
 
 
 def quantize(
@@ -177,6 +183,7 @@ def _alone(
     kind = _kind(path)
     require_free_file(path, force=way.force)
     Budget(max_drop=way.max_drop or 0.0)  # raises for a drop that cannot be meant
+    require_tolerance(way.tolerance)
     require_order(recipe)
     require_samples(recipe, data)
     with tempfile.TemporaryDirectory(prefix="hasten-") as name:
@@ -195,7 +202,8 @@ def _alone(
             pair = measure_pair(*_sides(recipe, read, made), _measuring(read, way, kind))
         made = replace(made, torch=None, tflite=None)
         few = read.validation.select(range(min(_COMPARED_SAMPLES, len(read.validation))))
-        written = convert_model(made, made, few, Target(kind, path), context.scratch)
+        target = Target(kind, path, tolerance=way.tolerance, kinds=way.outputs)
+        written = convert_model(made, made, few, target, context.scratch)
     return Compression(
         source=read.model.name,
         path=str(path),
@@ -295,6 +303,7 @@ def _within_drop(
         deadline=Deadline.after(search_s),
         progress=context.progress,
         base=base,
+        kinds=way.outputs,
     )
     return found.model, found.notes
 
@@ -322,6 +331,8 @@ def _measuring(read: _Read, way: Way, kind: Kind) -> Measuring:
         way.seed,
         context.scratch,
         context.progress,
+        way.outputs,
+        Budget().max_drop if way.max_drop is None else way.max_drop,
     )
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from hasten.api.sources import Data, cleaned, load, read_samples
-from hasten.conversion import Conversion, Kind, Target
+from hasten.conversion import Conversion, Kind, Target, require_tolerance
 from hasten.conversion import convert as convert_model
 from hasten.data import Preprocessing, Samples, Source
+from hasten.data.meaning import OutputKind
 from hasten.errors import OptionError
 from hasten.graph import InputSpec, Model, require_free_file
 from hasten.progress import Progress, Quiet
@@ -38,17 +39,23 @@ def convert(
     example: Any = None,
     inputs: Sequence[InputSpec] = (),
     channels_last: Sequence[str] = (),
+    tolerance: float | None = None,
+    outputs: Mapping[str, OutputKind] | None = None,
     seed: int = 0,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
     """Write a model in another format, once its outputs were compared with the source's.
 
-    They are compared on samples of ``data``, or on random ones. Image inputs that are named in
-    ``channels_last`` are taken so by a .tflite. Raises an InputError for what cannot be used, and
-    RefusedError where the format has no equal of the graph or its outputs part too far.
+    They are compared on samples of ``data``, or on random ones, each output by what it means
+    (``outputs`` says so where that is not to be found). ``tolerance`` is how much noise they may
+    have, as a share of what varies over samples: by default 0.001, and 0.2 for quantized models.
+    Image inputs that are named in ``channels_last`` are taken so by a .tflite. Raises an InputError
+    for what cannot be used, and RefusedError where the format has no equal of the graph or its
+    outputs part too far.
     """
     path = Path(out)
+    require_tolerance(tolerance)
     if path.suffix != f".{to}":
         raise OptionError(expected=f"a file that ends in .{to}", got=path.name, where="--out")
     require_free_file(path, force=force)
@@ -65,6 +72,6 @@ def convert(
             samples = read_samples(data, given, model, folder, progress, at_most=_COMPARED_SAMPLES)
         with progress.stage("converting", None):
             tidy, notes = cleaned(model, samples, scratch)
-            target = Target(to, path, tuple(channels_last))
+            target = Target(to, path, tuple(channels_last), tolerance, outputs or {})
             found = convert_model(model, tidy, samples, target, scratch)
     return msgspec.structs.replace(found, notes=(*notes, *found.notes))

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hasten.compress import Need
 from hasten.data import Preprocessing, Samples, Source, load_samples
 from hasten.errors import DataError, OptionError, RefusedError
-from hasten.graph import InputSpec, Model, clean
+from hasten.graph import InputSpec, Model
 from hasten.graph import load as load_graph
 from hasten.progress import Advance, Progress
-from hasten.runtimes import Arrays, Execution, get_runtime
 from hasten.tune.recipe import Recipe, require_needs
+from hasten.worker.cleaning import cleaned as cleaned_in_worker
 
 if TYPE_CHECKING:
     import onnx
@@ -182,17 +180,8 @@ def cleaned(model: Model, samples: Samples, scratch: Path) -> tuple[Model, list[
         reason = f" ({origin.refusal})" if origin is not None and origin.refusal else ""
         return model, [f"the .tflite runs as it is, without steps: it has no graph{reason}"]
     notes = [] if origin is None else list(origin.notes)
-    runtime = get_runtime("onnxruntime")
-
-    def run(one: Model, feed: Any) -> Arrays:
-        session = runtime.open(runtime.lower(one, scratch), Execution())
-        try:
-            return {name: np.asarray(value) for name, value in session.run(dict(feed)).items()}
-        finally:
-            session.close()
-
     feed, _ = next(samples.batches(model.signature, 1))
     try:
-        return clean(model, run, feed), notes
+        return cleaned_in_worker(model, feed, scratch), notes
     except RefusedError as refused:
         return model, [*notes, f"the graph was not cleaned: {refused}"]

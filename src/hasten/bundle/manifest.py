@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from hasten.data import OutputScore
 from hasten.graph import AppliedStep, Signature
 from hasten.measure.statistics import Interval, Latency
 from hasten.runtimes import Format, Placement
@@ -51,6 +52,8 @@ class CandidateRecord(msgspec.Struct, frozen=True, kw_only=True):
     speedup: Interval | None = None
     metric: float | None = None
     metric_details: dict[str, float] = {}
+    #: Each output against the reference's, where it was judged.
+    outputs: tuple[OutputScore, ...] = ()
     size_bytes: int | None = None
     peak_memory_bytes: int | None = None
 
@@ -124,6 +127,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str = ""
     placement: Placement | None = None
     notes: tuple[str, ...] = ()
+    #: Each output of the chosen plan against the reference's: what it is taken for, what is kept.
+    outputs: tuple[OutputScore, ...] = ()
     #: Mixtures of int8 and float blocks that no other is both faster and more accurate than.
     frontier: tuple[PrecisionPoint, ...] = ()
 

@@ -9,6 +9,7 @@ from hasten.api import convert as convert_model
 from hasten.cli.options import Flag, Repeated, inputs_of
 from hasten.cli.output import print_json
 from hasten.cli.progress import shown
+from hasten.data.meaning import parse_outputs
 from hasten.errors import OptionError
 
 __all__ = ["convert"]
@@ -22,6 +23,8 @@ def convert(
     data: str | None = None,
     preprocess: str | None = None,
     input: Repeated = None,  # noqa: A002
+    output: Repeated = None,
+    tolerance: float | None = None,
     nhwc: Repeated = None,
     report_ops: Flag = False,
     seed: int = 0,
@@ -44,6 +47,11 @@ def convert(
         How pixels become the model's input: size=224x224,mean=0.5,std=0.5.
     input
         An input of a PyTorch model: name=float32[batch,3,224,224]. Repeat for each.
+    output
+        What an output is: name=kind, such as logits=scores; see docs/judging.md. Repeat for each.
+    tolerance
+        How much noise outputs may have, as a share of what varies over samples: 0.001, and 0.2
+        where the model is quantized.
     nhwc
         An image input that the .tflite takes with its channels last. Repeat for more.
     report_ops
@@ -65,6 +73,8 @@ def convert(
         preprocessing=preprocess,
         inputs=inputs_of(input),
         channels_last=nhwc or (),
+        tolerance=tolerance,
+        outputs=parse_outputs(output or ()),
         seed=seed,
         force=force,
         progress=shown(),

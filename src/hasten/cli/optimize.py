@@ -10,6 +10,7 @@ from hasten.api import optimize as optimize_model
 from hasten.cli.options import Flag, Repeated, inputs_of, megabytes, seconds
 from hasten.cli.output import print_manifest
 from hasten.cli.progress import shown
+from hasten.data.meaning import parse_outputs
 from hasten.tune.budget import Budget
 from hasten.tune.settings import Settings
 
@@ -27,6 +28,7 @@ def optimize(
     train: str | None = None,
     preprocess: str | None = None,
     input: Repeated = None,  # noqa: A002
+    output: Repeated = None,
     metric: str | None = None,
     max_drop: float = 0.01,
     latency_ms: float | None = None,
@@ -67,6 +69,9 @@ def optimize(
         How pixels become the model's input: size=224x224,mean=0.5,std=0.5,layout=nchw,colour=rgb.
     input
         An input of a PyTorch model: name=float32[batch,3,224,224]. Repeat for each.
+    output
+        What an output is: name=kind, such as logits=scores; boxes, mask, embedding, regression and
+        others, see docs/judging.md. Repeat for each.
     metric
         top1, fidelity or package.module:callable; by default top1 with labels, else fidelity.
     max_drop
@@ -121,6 +126,7 @@ def optimize(
             devices=tuple(device or ()),
             delegates=tuple(delegate or ()),
             fail_on_fallback=fail_on_fallback,
+            outputs=parse_outputs(output or ()),
         ),
         recipe=recipe,
         cache=not no_cache,

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from hasten.api import Data, Way
 from hasten.cli.options import Flag, Repeated, inputs_of, seconds
 from hasten.cli.progress import shown
+from hasten.data.meaning import parse_outputs
 from hasten.errors import OptionError
 
 __all__ = ["SingleStep", "Training", "named_as_flags"]
@@ -53,10 +54,15 @@ class SingleStep:
         How pixels become the model's input: size=224x224,mean=0.5,std=0.5.
     input
         An input of a PyTorch model: name=float32[batch,3,224,224]. Repeat for each.
+    output
+        What an output is: name=kind, such as logits=scores; boxes, mask, embedding, regression and
+        others, see docs/judging.md. Repeat for each.
     metric
         top1, fidelity or package.module:callable; by default top1 with labels, else fidelity.
     max_drop
         Goal: how much of the metric may be lost; exit status 1 where it is more.
+    tolerance
+        How much noise the written file may add, as a share of what varies over samples.
     rounds
         Rounds in which both models are timed; 0 for no timing.
     seed
@@ -74,8 +80,10 @@ class SingleStep:
     calibration_samples: int | None = None
     preprocess: str | None = None
     input: Repeated = None
+    output: Repeated = None
     metric: str | None = None
     max_drop: float | None = None
+    tolerance: float | None = None
     rounds: int = 12
     seed: int = 0
     no_cache: Flag = False
@@ -99,6 +107,8 @@ class SingleStep:
             force=self.force,
             inputs=inputs_of(self.input),
             progress=shown(),
+            outputs=parse_outputs(self.output or ()),
+            tolerance=self.tolerance,
         )
 
 

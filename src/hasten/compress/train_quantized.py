@@ -25,7 +25,6 @@ from hasten.errors import RefusedError, RuntimeFailureError
 from hasten.graph import (
     InputSpec,
     Model,
-    clean,
     constants_of,
     load,
     with_outputs,
@@ -33,6 +32,8 @@ from hasten.graph import (
 from hasten.graph.batch_norm import without_batch_norms
 from hasten.runtimes import Execution, Hint, get_runtime
 from hasten.train.schedule import Schedule
+from hasten.worker.cleaning import cleaned
+from hasten.worker.session import in_worker
 
 if TYPE_CHECKING:
     import onnx
@@ -292,26 +293,19 @@ def apply(model: Model, config: TrainQuantized, context: Context) -> Model:
 
 def _cleaned(model: Model, samples: Samples, scratch: Path) -> Model:
     """Return the model with its batch norms folded and its constants computed."""
-
-    def run(one: Model, feed: Arrays) -> Arrays:
-        with _answering(one, scratch, "onnxruntime") as answer:
-            return answer(feed)
-
     feed, _ = next(samples.batches(model.signature, 1))
-    return clean(model, run, feed)
+    return cleaned(model, feed, scratch)
 
 
 @contextmanager
 def _answering(model: Model, folder: Path, name: str) -> Iterator[Callable[[Arrays], Arrays]]:
-    """Open a model on a runtime for a while, as a function from a feed to outputs.
+    """Open a model on a runtime, in a process of its own, as a function from a feed to outputs.
 
     What stays in float is computed in float32, as it is trained, also where the runtime would take
     fewer bits by itself.
     """
     runtime = get_runtime(name)
     hint: Hint = "f32" if "f32" in runtime.probe().hints else "default"
-    session = runtime.open(runtime.lower(model, folder, hint), Execution(hint=hint))
-    try:
-        yield lambda feed: {k: np.array(v) for k, v in session.run(dict(feed)).items()}
-    finally:
-        session.close()
+    lowered = runtime.lower(model, folder, hint)
+    with in_worker(name, lowered, Execution(hint=hint), folder) as session:
+        yield lambda feed: session.run(dict(feed))

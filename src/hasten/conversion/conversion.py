@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import os
-import sys
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
-from hasten.conversion.agreement import Agreement, Run, compare_outputs
+from hasten.conversion.agreement import Agreement, Run, compare_runs
+from hasten.conversion.drift import Outputs, first_drift
 from hasten.data import Samples
+from hasten.data.meaning import OutputKind
 from hasten.errors import OptionError
 from hasten.graph import Model, Signature, read_tflite, write_whole
-from hasten.runtimes import Arrays, Execution, Lowered, Runtime, get_runtime
-from hasten.runtimes.onnxruntime import OnnxRuntime
+from hasten.runtimes import EXACT, Arrays, Execution, Lowered, any_runtime, get_runtime
+from hasten.worker.session import in_worker
 
 if TYPE_CHECKING:
     from hasten.runtimes.litert.lowering import Lowering
 
-__all__ = ["Conversion", "Kind", "Target", "UsedOperator", "convert"]
+__all__ = ["Conversion", "Kind", "Target", "UsedOperator", "convert", "require_tolerance"]
 
 #: The formats that can be written.
 Kind = Literal["onnx", "tflite"]
 
-#: Sums are added up in another order: how far float outputs may part.
+#: Sums are added up in another order: how much noise float outputs may have, as a share of what
+#: varies over samples.
 _ALLOWED = 1e-3
-#: XNNPACK's sums and means of integers may be a step off, which layers behind them amplify: with
-#: sixty of them (EfficientNet-Lite0) outputs part by up to 0.08 of the largest.
+#: XNNPACK's sums and means of integers may be a step off, which layers behind them amplify.
 _ALLOWED_QUANTIZED = 0.2
 #: A batch that is free is tried at a second size.
 _BATCH = 3
@@ -39,11 +41,26 @@ _QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 class Target(NamedTuple):
-    """What is asked for; ``channels_last`` names image inputs that the file takes so."""
+    """What is asked for; ``channels_last`` names image inputs that the file takes so.
+
+    ``tolerance`` is how much noise outputs may have, as a share of what varies over samples: by
+    default a thousandth, and more where the model is quantized. ``kinds`` are what the user says
+    outputs are.
+    """
 
     kind: Kind
     path: Path
     channels_last: tuple[str, ...] = ()
+    tolerance: float | None = None
+    kinds: Mapping[str, OutputKind] = MappingProxyType({})
+
+
+def require_tolerance(tolerance: float | None) -> None:
+    """Raise OptionError for a tolerance that is none."""
+    if tolerance is not None and not 0 <= tolerance < math.inf:
+        raise OptionError(
+            expected="a share of 0 or more, such as 0.01", got=f"{tolerance:g}", where="--tolerance"
+        )
 
 
 class UsedOperator(msgspec.Struct, frozen=True):
@@ -84,24 +101,34 @@ def convert(
 ) -> Conversion:
     """Write ``cleaned`` in the target's format, unless its outputs part from those of ``model``.
 
-    ``model`` is run by ONNX Runtime without optimizations, which computes what the graph says; a
-    PyTorch model that becomes an ONNX graph is run by PyTorch. Raises RefusedError with every node
-    that the format has no equal of, or with the output that parts too far; nothing is written then.
+    ``model`` is run where it belongs: a .tflite by LiteRT, a PyTorch model that becomes an ONNX
+    graph by PyTorch, and a graph by ONNX Runtime without optimizations, which computes what it
+    says. Raises RefusedError with every node that the format has no equal of, or with the output
+    that parts too far and the first tensor that does; nothing is written then.
     """
     with ExitStack() as stack:
         make = {"tflite": _tflite, "onnx": _onnx}[target.kind]
         written = make(cleaned, target, scratch, stack)
         label, exact = _reference(model, target.kind)
-        run = _opened(exact, exact.lower(model, scratch), stack)
-        feeds = _feeds(samples, model.signature, written.batch)
+        run = _opened(exact, any_runtime(exact).lower(model.original, scratch), scratch, stack)
+        feeds = list(_feeds(samples, model.signature, written.batch))
+        graph = model.graph if model.format == "onnx" else None
+        differences, outputs = compare_runs(
+            run, written.run, feeds, graph=graph, kinds=target.kinds
+        )
+        allowed = _ALLOWED_QUANTIZED if _is_quantized(model) else _ALLOWED
         agreement = Agreement(
             left=label,
             right={"tflite": "litert", "onnx": "onnxruntime"}[target.kind],
             samples=len(samples),
             synthetic=samples.source == "synthetic data",
-            allowed=_ALLOWED_QUANTIZED if _is_quantized(model) else _ALLOWED,
-            differences=compare_outputs(run, written.run, feeds),
+            allowed=allowed if target.tolerance is None else target.tolerance,
+            differences=differences,
+            outputs=outputs,
         )
+    if agreement.parting:
+        drift = _drift(cleaned, target, feeds, agreement.allowed, scratch)
+        agreement = msgspec.structs.replace(agreement, drift=drift)
     agreement.require(model.name)
     write_whole(target.path, written.payload)
     return Conversion(
@@ -125,7 +152,7 @@ def _tflite(model: Model, target: Target, scratch: Path, stack: ExitStack) -> _W
     path = scratch / "converted.tflite"
     path.write_bytes(lowering.content)
     signature = read_tflite(path).signature
-    session = _opened(get_runtime("litert"), Lowered(str(path), "tflite", signature), stack)
+    session = _opened("litert", Lowered(str(path), "tflite", signature), scratch, stack)
 
     def run(feed: Arrays) -> Arrays:
         return session(
@@ -147,8 +174,8 @@ def _onnx(model: Model, target: Target, scratch: Path, stack: ExitStack) -> _Wri
             got=f"--nhwc {target.channels_last[0]} with --to onnx",
             where="--nhwc",
         )
-    runtime = get_runtime("onnxruntime")
-    run = _opened(runtime, runtime.lower(model, scratch), stack)
+    lowered = get_runtime("onnxruntime").lower(model, scratch)
+    run = _opened("onnxruntime", lowered, scratch, stack)
     return _Written(model.payload, model.signature, run, _BATCH)
 
 
@@ -161,40 +188,47 @@ def _used_operators(lowering: Lowering) -> Iterator[UsedOperator]:
         yield UsedOperator(name, version, count)
 
 
-def _reference(model: Model, kind: Kind) -> tuple[str, Runtime]:
+def _reference(model: Model, kind: Kind) -> tuple[str, str]:
+    """Return what to call the reference, and the runtime that it runs on."""
+    if model.original.format == "tflite":
+        return "the .tflite itself", "litert"
     if kind == "onnx" and model.torch is not None:
-        return "pytorch", get_runtime("pytorch")
-    return "onnxruntime", OnnxRuntime(optimized=False)
+        return "pytorch", "pytorch"
+    return "onnxruntime", EXACT
 
 
-def _opened(runtime: Runtime, lowered: Lowered, stack: ExitStack) -> Run:
-    with _quiet_stderr():
-        session = runtime.open(lowered, Execution())
-    stack.callback(session.close)
-    return session.run
+def _drift(
+    model: Model, target: Target, feeds: Sequence[tuple[Arrays, int]], allowed: float, scratch: Path
+) -> str:
+    """Name the first tensor inside the graph that comes out otherwise in the target's format."""
+    few = [feed for feed, count in feeds if count == feeds[0][1]][:2]
+
+    def on(runtime: str) -> Outputs:
+        def outputs(part: Model) -> list[Arrays]:
+            lowered = any_runtime(runtime).lower(part, scratch)
+            with in_worker(runtime, lowered, Execution(), scratch) as session:
+                return [session.run(feed) for feed in few]
+
+        return outputs
+
+    other = {"tflite": "litert", "onnx": "onnxruntime"}[target.kind]
+    return first_drift(model, on(EXACT), on(other), allowed)
 
 
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Runtimes announce their delegates there, past Python: what is said here is Hasten's own."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+def _opened(runtime: str, lowered: Lowered, scratch: Path, stack: ExitStack) -> Run:
+    return stack.enter_context(in_worker(runtime, lowered, Execution(), scratch)).run
 
 
-def _feeds(samples: Samples, signature: Signature, batch: int) -> Iterator[Arrays]:
-    """One sample alone, then the rest in batches."""
+def _feeds(samples: Samples, signature: Signature, batch: int) -> Iterator[tuple[Arrays, int]]:
+    """One sample alone, then the rest in batches; beside each feed, how many samples count."""
     parts = [(range(1), 1), (range(1, len(samples)), batch)]
     for indices, size in parts:
-        if indices:
-            for feed, _ in samples.select(list(indices)).batches(signature, size):
-                yield dict(feed)
+        if not indices:
+            continue
+        few = samples.select(list(indices))
+        count = few.per_feed(signature) or size
+        for at, (feed, _) in enumerate(few.batches(signature, size)):
+            yield dict(feed), min(count, len(few) - at * count)
 
 
 def _last(array: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Samples and metrics: the data a model is calibrated with, and how its answers are judged."""
 
+from hasten.data.fidelity import OutputScore
 from hasten.data.finite import first_nonfinite
 from hasten.data.generator import read_callable
 from hasten.data.image_folder import image_input, read_image_folder
@@ -21,6 +22,7 @@ __all__ = [
     "parse_preprocessing",
     "Metric",
     "METRICS",
+    "OutputScore",
     "Score",
     "Top1",
     "Fidelity",

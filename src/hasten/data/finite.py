@@ -16,7 +16,7 @@ __all__ = ["can_be_nonfinite", "first_nonfinite", "nonfinite_row"]
 
 def can_be_nonfinite(dtype: np.dtype[Any]) -> bool:
     """Whether the dtype is a floating one, bfloat16 and its kin included."""
-    return dtype.kind not in "biu"
+    return dtype.kind not in "biuSU"
 
 
 def nonfinite_row(array: NDArray[Any]) -> tuple[int, str] | None:
@@ -36,8 +36,10 @@ def nonfinite_row(array: NDArray[Any]) -> tuple[int, str] | None:
     return row, "NaN" if has_nan else "infinity"
 
 
-def first_nonfinite(outputs: Mapping[str, NDArray[Any]]) -> str | None:
+def first_nonfinite(outputs: Mapping[str, NDArray[Any]], start: int = 0) -> str | None:
     """Say which output holds NaN or infinity, and at which sample; None where all is finite.
+
+    The first row is sample ``start``.
 
     >>> first_nonfinite({"logits": np.array([[0.5], [np.nan]])})
     "output 'logits' sample 1 holds NaN"
@@ -45,5 +47,5 @@ def first_nonfinite(outputs: Mapping[str, NDArray[Any]]) -> str | None:
     for name, array in outputs.items():
         found = nonfinite_row(array)
         if found is not None:
-            return f"output '{name}' sample {found[0]} holds {found[1]}"
+            return f"output '{name}' sample {start + found[0]} holds {found[1]}"
     return None

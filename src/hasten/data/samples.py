@@ -238,6 +238,10 @@ class Samples:
         """
         return items.samples_per_feed(signature, self._fed_items(signature), self.source)
 
+    def rows_per_sample(self, signature: Signature) -> int:
+        """Return how many rows of its inputs one sample fills: 1 unless items have a batch axis."""
+        return items.rows_per_sample(signature, self._fed_items(signature))
+
     def _fed_items(self, signature: Signature) -> dict[str, tuple[int, ...]]:
         """Shape of one item as it is fed, by input; raises DataError for an input it cannot be."""
         fit.require_inputs(self._store, signature, self.source)

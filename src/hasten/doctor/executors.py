@@ -17,11 +17,11 @@ import msgspec
 from hasten.errors import RuntimeFailureError
 from hasten.measure.clock import Deadline
 from hasten.measure.environment import Weather
-from hasten.measure.process import Worker
 from hasten.measure.rounds import Entrant, Measurement, run_rounds
 from hasten.measure.statistics import Interval, Latency, verdict
 from hasten.progress import Progress, Quiet
 from hasten.runtimes import Execution, Lowered
+from hasten.worker.process import Worker
 
 __all__ = ["ExecutorSizing", "Layout", "layouts", "size_executors"]
 

@@ -1,1 +1,1 @@
-"""Measuring: worker processes, paired rounds, statistics, environment."""
+"""Measuring: paired rounds, statistics, environment."""

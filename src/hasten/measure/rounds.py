@@ -14,9 +14,9 @@ import msgspec
 from hasten.errors import RuntimeFailureError
 from hasten.measure.clock import Deadline
 from hasten.measure.patience import CutShortError, patiently
-from hasten.measure.process import Worker
-from hasten.measure.protocol import Times
 from hasten.measure.statistics import Interval, Latency, latency, speedup
+from hasten.worker.process import Worker
+from hasten.worker.protocol import Times
 
 __all__ = ["Entrant", "Measurement", "Target", "run_rounds"]
 

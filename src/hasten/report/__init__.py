@@ -6,6 +6,7 @@ from hasten.report.frontier import frontier_table
 from hasten.report.html import render_html
 from hasten.report.load import comparison_summary, limit_summary, load_summary
 from hasten.report.load_page import comparison_page, limit_page, load_page
+from hasten.report.outputs import outputs_table
 from hasten.report.placement import placement_table
 from hasten.report.table import candidates_table, ledger_table, print_result, summary
 from hasten.report.timings import Timed, timings_table
@@ -25,6 +26,7 @@ __all__ = [
     "load_summary",
     "placement_table",
     "operators_table",
+    "outputs_table",
     "print_result",
     "render_html",
     "summary",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from hasten.report.outputs import outputs_table
 from hasten.report.units import ABSENT, MetricUnit, latency, megabytes, proportion, speedup
 
 if TYPE_CHECKING:
@@ -29,11 +30,15 @@ def compression_summary(found: Compression) -> RenderableType:
         table.add_column(title, justify="right")
     for row in _rows(pair):
         table.add_row(*map(Text, row))
+    parts: list[RenderableType] = [table]
+    if pair.outputs:
+        title = f"Outputs {pair.after.label}, against those {pair.before.label}"
+        parts += [outputs_table(pair.outputs, title), Text()]
     said = [Text(f"Note: {note}", style="dim") for note in (*found.notes, *pair.notes)]
     steps = " + ".join(map(str, found.steps)) or "as it was"
     said.append(Text(f"{steps}, measured on {pair.runtime}: {found.path}", style="bold"))
     said += [Text(f"NOT MET: {goal}", style="bold red") for goal in found.unmet]
-    return Group(table, *said)
+    return Group(*parts, *said)
 
 
 def _rows(pair: Pair) -> Iterator[tuple[str, str, str, str]]:

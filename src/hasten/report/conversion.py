@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hasten.report.outputs import decibels, kept
 from hasten.report.units import megabytes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from hasten.conversion import Agreement, Conversion
+    from hasten.data import OutputScore
 
 __all__ = ["conversion_summary", "operators_table"]
 
@@ -25,10 +27,16 @@ def conversion_summary(found: Conversion) -> RenderableType:
     rows += [("output", str(spec)) for spec in found.signature.outputs]
     rows += [("free", ", ".join(found.free) or "nothing: every size is fixed")]
     rows += [("agreement", _agreement(found.agreement))]
+    rows += [("kept", _kept(one)) for one in found.agreement.outputs]
     rows += [("note", note) for note in found.notes]
     for name, text in rows:
         table.add_row(name, Text(text))
     return table
+
+
+def _kept(one: OutputScore) -> str:
+    noise = "" if one.sqnr_db is None else f", {decibels(one.sqnr_db)}"
+    return f"{one.output} ({one.kind.replace('_', ' ')}: {one.why}): {kept(one.figure)}{noise}"
 
 
 def _agreement(found: Agreement) -> str:

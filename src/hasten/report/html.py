@@ -13,6 +13,7 @@ from hasten.graph import Signature
 from hasten.report import units
 from hasten.report.bars import bars, spans
 from hasten.report.frontier import float_blocks
+from hasten.report.outputs import decibels, kept
 from hasten.report.placement import crossing
 from hasten.report.reasons import shortened
 from hasten.report.scatter import scatter
@@ -72,6 +73,8 @@ def page_environment() -> jinja2.Environment:
         "ms": units.latency,
         "mb": units.megabytes,
         "float_blocks": float_blocks,
+        "kept": kept,
+        "decibels": decibels,
         "speedup": units.speedup,
         "significant": units.significant,
         "shortened": shortened,

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from hasten.bundle.manifest import CandidateRecord, Manifest
 from hasten.report.frontier import frontier_table
+from hasten.report.outputs import outputs_table
 from hasten.report.placement import placement_table
 from hasten.report.reasons import shortened
 from hasten.report.titled import titled_table
@@ -128,6 +129,9 @@ def _sentences(manifest: Manifest) -> Iterable[Text]:
 def print_result(manifest: Manifest, console: Console) -> None:
     """Print the whole result; the verdict comes last, where the eye is when a command ends."""
     parts = [candidates_table(manifest), ledger_table(manifest)]
+    if manifest.evidence.outputs:
+        title = "Outputs of the chosen plan, against those of the reference"
+        parts.append(outputs_table(manifest.evidence.outputs, title))
     if manifest.evidence.frontier:
         parts.append(frontier_table(manifest))
     if manifest.evidence.placement is not None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "EXACT",
     "NO_DELEGATE",
     "RUNTIMES",
     "Arrays",
@@ -42,6 +43,7 @@ __all__ = [
     "Probe",
     "Runtime",
     "Session",
+    "any_runtime",
     "bind",
     "get_runtime",
     "shapes_at",
@@ -65,6 +67,16 @@ RUNTIMES: dict[str, Callable[[], Runtime]] = {
     "torch-compile": partial(_make, "pytorch:PyTorch", compiled=True),
     "null": partial(_make, "null:NullRuntime"),
 }
+
+
+#: ONNX Runtime that computes what the graph says, node by node. It is there to be compared with:
+#: no candidate runs on it, and none can be chosen by its name.
+EXACT = "onnxruntime-exact"
+
+
+def any_runtime(name: str) -> Runtime:
+    """Return the runtime of this name, or the one that others are compared with."""
+    return _make("onnxruntime:OnnxRuntime", optimized=False) if name == EXACT else get_runtime(name)
 
 
 def get_runtime(name: str) -> Runtime:

@@ -15,8 +15,9 @@ from torch import nn
 from hasten.errors import ModelError, OptionError
 from hasten.graph import Model, Signature, with_outputs
 from hasten.graph.torch_calls import named_tensors, output_names
-from hasten.runtimes import Execution, Session, get_runtime
+from hasten.runtimes import Execution, get_runtime
 from hasten.train.endpoint import Endpoint
+from hasten.worker.session import WorkerSession
 
 __all__ = ["GraphTeacher", "ModuleTeacher", "Teacher", "matched", "open_teacher"]
 
@@ -36,7 +37,7 @@ class Teacher(Protocol):
 
 
 class GraphTeacher:
-    """A graph run by ONNX Runtime; one of a fixed batch runs as often as it takes.
+    """A graph run by ONNX Runtime in a process of its own; of a fixed batch, as often as it takes.
 
     ``hints`` name tensors inside it that are answered beside its outputs.
     """
@@ -44,7 +45,6 @@ class GraphTeacher:
     def __init__(
         self, model: Model, student: Signature, scratch: Path, hints: Sequence[str] = ()
     ) -> None:
-        runtime = get_runtime("onnxruntime")
         if model.format != "onnx":
             raise ModelError(expected="an ONNX graph", got="a .tflite", where="teacher")
         _require_inputs(model.signature, student)
@@ -56,8 +56,9 @@ class GraphTeacher:
                     expected=f"a tensor '{error.args[0]}'", got="none", where="teacher"
                 ) from None
         self._signature = model.signature
-        lowered = runtime.lower(model, scratch)
-        self._session: Session = runtime.open(lowered, Execution(threads=os.cpu_count() or 1))
+        lowered = get_runtime("onnxruntime").lower(model, scratch)
+        self._session = WorkerSession(scratch)
+        self._session.open("onnxruntime", lowered, Execution(threads=os.cpu_count() or 1))
 
     def answer(self, feed: Mapping[str, NDArray[Any]]) -> Arrays:
         """Return the outputs, in the teacher's order."""

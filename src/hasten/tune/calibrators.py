@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
 from hasten.compress import StaticInt8, StepConfig
-from hasten.data import Fidelity, Samples
+from hasten.compress.static_int8 import Calibrator
+from hasten.data import Samples
+from hasten.data.fidelity import least_sqnr_db, score_outputs
+from hasten.data.meaning import find_meanings
 from hasten.errors import HastenError
-from hasten.graph import Model
-from hasten.progress import Progress
-from hasten.runtimes import Arrays, Execution, get_runtime
+from hasten.measure.clock import Deadline
+from hasten.progress import Advance, Progress
+from hasten.runtimes import Execution
 from hasten.tune.build import Builder
+from hasten.tune.candidate import Candidate, Contestant
+from hasten.tune.prediction import Predictions
+from hasten.worker.process import Worker
 
 __all__ = ["rank_calibrators", "with_calibrator"]
-
-_BATCH = 8
 
 
 def rank_calibrators(
@@ -30,7 +36,6 @@ def rank_calibrators(
     nothing to rank or a graph cannot be run; then all of them race.
     """
     calibration = builder.context.calibration
-    ranked: dict[str, float] = {}
     trials = {
         step.calibrator: chain
         for chain in reversed(chains)
@@ -38,32 +43,40 @@ def rank_calibrators(
         if isinstance(step, StaticInt8)
     }
     if calibration is None or len(trials) <= 1:
-        return ranked
+        return {}
     with progress.stage("choosing ranges", len(trials) + 1) as advance:
         try:
-            plain = next(iter(trials.values()))[:-1]
-            reference = _outputs(builder.apply(plain), calibration, builder, cores)
-            advance(1)
-            for name, chain in trials.items():
-                outputs = _outputs(builder.apply(chain), calibration, builder, cores)
-                ranked[name] = Fidelity().evaluate(outputs, None, reference).details["sqnr_db"]
-                advance(1)
+            ranked = dict(_heard(trials, calibration, builder, cores, advance))
         except HastenError:
             return {}
     return dict(sorted(ranked.items(), key=lambda item: -item[1]))
 
 
-def _outputs(model: Model, samples: Samples, builder: Builder, cores: int) -> Arrays:
-    import numpy as np
+def _heard(
+    trials: Mapping[Calibrator, tuple[StepConfig, ...]],
+    calibration: Samples,
+    builder: Builder,
+    cores: int,
+    advance: Advance,
+) -> Iterator[tuple[str, float]]:
+    """Yield the SQNR of each calibrator's graph, all of them run one after another in a worker."""
+    scratch = builder.context.scratch
+    staged = Path(tempfile.mkdtemp(dir=scratch, prefix="calibration-"))
+    calibration.save(staged)
+    predictions = Predictions(calibration, staged, scratch, Deadline.after(None))
 
-    runtime = get_runtime("onnxruntime")
-    session = runtime.open(runtime.lower(model, builder.context.scratch), Execution(threads=cores))
-    parts = [
-        {name: np.atleast_1d(value)[:valid] for name, value in session.run(feed).items()}
-        for feed, valid in samples.batches(model.signature, _BATCH)
-    ]
-    session.close()
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    def contestant(chain: tuple[StepConfig, ...]) -> Contestant:
+        return builder.contestant(Candidate(chain, "onnxruntime", Execution(threads=cores)))
+
+    with Worker(scratch) as worker:
+        plain = next(iter(trials.values()))[:-1]
+        reference, axes = predictions.of_reference(contestant(plain), worker)
+        meanings = find_meanings(reference)
+        advance(1)
+        for name, chain in trials.items():
+            answers = predictions.of(contestant(chain), axes, worker)
+            yield name, least_sqnr_db(score_outputs(answers, reference, meanings))
+            advance(1)
 
 
 def with_calibrator(chain: tuple[StepConfig, ...], name: str) -> tuple[StepConfig, ...]:

@@ -103,6 +103,7 @@ class Contestant:
             speedup=self.speedup,
             metric=self.score.value if self.score else None,
             metric_details=dict(self.score.details) if self.score else {},
+            outputs=self.score.outputs if self.score else (),
             size_bytes=self.size_bytes,
             peak_memory_bytes=self.measurement.peak_memory_bytes or None,
         )

@@ -14,12 +14,13 @@ import msgspec
 from hasten.errors import OptionError, RuntimeFailureError
 from hasten.measure.clock import Deadline
 from hasten.measure.environment import Weather, environment
-from hasten.measure.process import Worker
 from hasten.measure.rounds import Entrant, Measurement, run_rounds
 from hasten.measure.statistics import Interval, Latency, Verdict, verdict
 from hasten.progress import Progress, Quiet
 from hasten.runtimes import Device, Placement, get_runtime
+from hasten.tune.resemblance import Resemblance
 from hasten.tune.subject import Subject
+from hasten.worker.process import Worker
 
 __all__ = ["Bench", "Comparison", "bench", "compare"]
 
@@ -48,13 +49,14 @@ class Bench(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """How many times faster B is than A, and what may be said of it."""
+    """How many times faster B is than A, what may be said of it, and whether B answers as A."""
 
     speedup: Interval
     verdict: Verdict
     control: Interval
     a: Bench
     b: Bench
+    resemblance: Resemblance = Resemblance()
 
     @property
     def sentence(self) -> str:

@@ -5,22 +5,25 @@ from __future__ import annotations
 import math
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from hasten.compress.sparsify import compressed_bytes, zero_share
-from hasten.conversion import Agreement
-from hasten.data import Metric, Samples, Score
-from hasten.errors import RefusedError, RuntimeFailureError
+from hasten.conversion import Agreement, first_noisy
+from hasten.data import Metric, OutputScore, Samples, Score
+from hasten.data.fidelity import FLOOR_DB
+from hasten.data.meaning import OutputKind
+from hasten.errors import HastenError, RefusedError, RuntimeFailureError
 from hasten.graph import AppliedStep, Model
 from hasten.measure.clock import Deadline
 from hasten.measure.environment import physical_cores
 from hasten.measure.statistics import Interval, Latency, Verdict
 from hasten.progress import Progress
 from hasten.runtimes import Execution, get_runtime
-from hasten.tune.budget import Budget
+from hasten.tune.budget import Budget, is_within
 from hasten.tune.candidate import Candidate, Contestant
 from hasten.tune.compare import compare
 from hasten.tune.judge import Judge
@@ -30,6 +33,10 @@ __all__ = ["Compression", "Figures", "Measuring", "Pair", "measure_pair"]
 
 #: Each model is judged for its figures; whether it lost too much is for the caller to say.
 _ANY_DROP = Budget(max_drop=sys.float_info.max)
+
+
+#: Samples on which is looked for where noise begins.
+_DRIFT_SAMPLES = 4
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -50,7 +57,10 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """Two models on one runtime; ``drop`` is of the metric, negative where it gained."""
+    """Two models on one runtime; ``drop`` is of the metric, negative where it gained.
+
+    ``outputs`` are those of the second against the first's.
+    """
 
     runtime: str
     metric: str
@@ -60,6 +70,7 @@ class Pair(msgspec.Struct, frozen=True):
     speedup: Interval | None = None
     verdict: Verdict | None = None
     notes: tuple[str, ...] = ()
+    outputs: tuple[OutputScore, ...] = ()
 
 
 class Compression(msgspec.Struct, frozen=True):
@@ -76,7 +87,11 @@ class Compression(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class Measuring:
-    """How two models are judged and timed; no ``rounds``, no timing."""
+    """How two models are judged and timed; no ``rounds``, no timing.
+
+    ``kinds`` are what the user says outputs are, and ``max_drop`` is what the floor beneath them is
+    held to.
+    """
 
     validation: Samples
     metric: Metric
@@ -85,6 +100,8 @@ class Measuring:
     seed: int
     scratch: Path
     progress: Progress
+    kinds: Mapping[str, OutputKind] = field(default_factory=dict)
+    max_drop: float = Budget().max_drop
 
 
 def measure_pair(before: Model, after: Model, labels: tuple[str, str], how: Measuring) -> Pair:
@@ -96,7 +113,16 @@ def measure_pair(before: Model, after: Model, labels: tuple[str, str], how: Meas
     folder = Path(tempfile.mkdtemp(dir=how.scratch, prefix="validation-")) / "samples"
     how.validation.save(folder)
     metric = how.metric
-    judge = Judge(metric, _ANY_DROP, how.validation, folder, how.scratch, Deadline.after(None))
+    judge = Judge(
+        metric,
+        _ANY_DROP,
+        how.validation,
+        folder,
+        how.scratch,
+        Deadline.after(None),
+        how.kinds,
+        how.max_drop,
+    )
     one, other = _contestant(before, how), _contestant(after, how)
     notes: list[str] = []
     with how.progress.stage("judging", None):
@@ -106,6 +132,10 @@ def measure_pair(before: Model, after: Model, labels: tuple[str, str], how: Meas
             notes.append(f"{labels[0]} was not measured: {one.reason}")
         score = _score(judge, other)
     drop = None if one.score is None or score is None else one.score.value - score.value
+    ruins = judge.ruined(other)
+    notes += [f"output '{one.output}' ({one.kind}) is ruined: {one.broken}" for one in ruins]
+    if ruins or (drop is not None and not is_within(drop, how.max_drop)):
+        notes += _drift(before, after, how)
     found = Pair(
         how.runtime,
         metric.name,
@@ -113,10 +143,26 @@ def measure_pair(before: Model, after: Model, labels: tuple[str, str], how: Meas
         _figures(after, labels[1], other, score),
         drop,
         notes=tuple(notes),
+        outputs=score.outputs if score is not None else (),
     )
     if not (one.racing and how.rounds):
         return found
     return _timed(found, one, other, folder, how)
+
+
+def _drift(before: Model, after: Model, how: Measuring) -> list[str]:
+    """Say where a step's noise begins, if both models are graphs with tensors in common."""
+    if before.format != "onnx" or after.format != "onnx":
+        return []
+    if before.signature.inputs != after.signature.inputs:  # pixels went into the graph
+        return []
+    some = how.validation.select(range(min(_DRIFT_SAMPLES, len(how.validation))))
+    feeds = [feed for feed, _ in some.batches(before.signature, 1)]
+    try:
+        found = first_noisy(before, after, feeds, how.scratch)
+    except HastenError as error:
+        return [f"where it begins was not found: {error}"]
+    return [f"the first to fall below {FLOOR_DB:g} dB is {found}"] if found else []
 
 
 def _contestant(model: Model, how: Measuring) -> Contestant:
@@ -139,7 +185,8 @@ def _score(judge: Judge, contestant: Contestant) -> Score | None:
         raise RefusedError(contestant.reason)
     if judge.reference_score is None and judge.metric.name == "fidelity":
         return None
-    if not judge.judge(contestant) or contestant.score is None:
+    judge.judge(contestant)
+    if contestant.score is None:
         raise RuntimeFailureError(contestant.reason)
     return contestant.score
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from hasten.errors import HastenError, RuntimeFailureError
 from hasten.measure.clock import Deadline
 from hasten.measure.patience import CutShortError, patiently
-from hasten.measure.process import Worker
 from hasten.measure.rounds import Entrant, Measurement, Target, run_rounds
 from hasten.measure.statistics import TELLING_BLOCKS, Interval, speedup
 from hasten.progress import Advance, ignore
 from hasten.runtimes import get_runtime
 from hasten.tune.candidate import Contestant
+from hasten.worker.process import Worker
 
 __all__ = ["Heats", "Result"]
 

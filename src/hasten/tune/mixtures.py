@@ -89,15 +89,15 @@ class Mixtures:
         return copied
 
     def drop(self, kept: Kept) -> float:
-        """How much of the metric is lost against the reference; infinite where it cannot be told.
+        """How much of the metric is lost against the reference; negative where it gained.
 
-        Negative where it gained.
+        Infinite where it cannot be told, or where an output is ruined that the metric does not see.
         """
         made = self.contestant(kept)
         if made.score is None and made.lowered is not None and made.status != "failed":
             self.judge.judge(made)
         lost = self.judge.drop_of(made)
-        return math.inf if lost is None else lost
+        return math.inf if lost is None or self.judge.ruined(made) else lost
 
     @cached_property
     def heats(self) -> Heats:

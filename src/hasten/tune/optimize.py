@@ -72,7 +72,7 @@ def optimize(
     heats = Heats(
         reference, staged, scratch, settings.target, order, racing_until, settings.fail_on_fallback
     )
-    judge = Judge(metric, budget, validation, staged, scratch, racing_until)
+    judge = Judge(metric, budget, validation, staged, scratch, racing_until, settings.outputs)
     before = Weather.now()
     with progress.stage("judging the reference", None):
         judge.judge_reference(reference)
@@ -91,6 +91,7 @@ def optimize(
         mixing=Mixing(builder, judge, settings.seed, progress) if chain is None else None,
     )
     outcome = race.run()
+    outcome.notes += judge.notes
     if settings.fail_on_fallback:
         outcome.winner.require_whole()
     outcome.notes += [f"unsteady: {cause}" for cause in Weather.now().unrest_since(before)]

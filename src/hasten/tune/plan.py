@@ -61,6 +61,7 @@ def make_plan(
         verdict=_sentence(reference, outcome, judge, target),
         placement=chosen.placement,
         notes=tuple(outcome.notes),
+        outputs=chosen.score.outputs if chosen.score else (),
         frontier=outcome.frontier,
     )
     return Plan(name, chosen, _record(chosen, judge), evidence, environment())

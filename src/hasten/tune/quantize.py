@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from hasten.bundle.manifest import PrecisionPoint
 from hasten.compress import Context, StaticInt8, StepConfig
 from hasten.data import Metric, Samples
+from hasten.data.meaning import OutputKind
 from hasten.errors import RefusedError, RuntimeFailureError
 from hasten.graph import Model
 from hasten.measure.clock import Deadline
@@ -56,20 +58,22 @@ def quantize_within(
     progress: Progress | None = None,
     threads: int | None = None,
     base: StaticInt8 | None = None,
+    kinds: Mapping[str, OutputKind] = MappingProxyType({}),
 ) -> Quantized:
     """Quantize a model, with as many blocks in float as ``max_drop`` of the metric asks for.
 
     Each runtime has an equal share of the time, and the best so far is returned when it is up.
     ``base`` says what int8 blocks become; without it, unsigned activations with the ranges that
-    keep most of the calibration outputs. Raises RefusedError with the reasons where no runtime can
-    run the model in int8.
+    keep most of the calibration outputs. ``kinds`` are what the user says outputs are. Raises
+    RefusedError with the reasons where no runtime can run the model in int8.
     """
     progress, deadline = progress or Quiet(), deadline or Deadline.after(None)
     threads = threads or physical_cores()
     builder = Builder(model, Context(scratch, calibration, validation.preprocessing, progress))
     staged = scratch / "validation"
     validation.save(staged)
-    judge = Judge(metric, Budget(max_drop=max_drop), validation, staged, scratch, deadline)
+    budget = Budget(max_drop=max_drop)
+    judge = Judge(metric, budget, validation, staged, scratch, deadline, kinds)
     with progress.stage("judging the reference", None):
         home = Candidate((), "onnxruntime", Execution(threads))
         judge.judge_reference(builder.contestant(home))

@@ -8,16 +8,13 @@ a block adds is only told from noise that others add where theirs is there too.
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from hasten.data import Metric, Score
-from hasten.data.fidelity import sqnr_db
+from hasten.data import Score
+from hasten.data.fidelity import least_sqnr_db
 from hasten.graph import Block
 from hasten.measure.clock import Deadline
 from hasten.measure.statistics import TELLING_BLOCKS, Interval, Verdict, verdict
@@ -116,63 +113,22 @@ def _sensitivity(
 ) -> Sensitivity:
     if whole is None or alone is None:
         return Sensitivity(block, speedup=speedup)
-    before, after = (10 ** (-score.details[_SQNR] / 10) for score in (whole, alone))
+    before, after = (10 ** (-least_sqnr_db(score.outputs) / 10) for score in (whole, alone))
     return Sensitivity(
         block,
-        alone.details[_SQNR],
+        least_sqnr_db(alone.outputs),
         (before - after) / before,
         alone.value - whole.value,
         speedup,
     )
 
 
-_SQNR = "output_sqnr_db"
-
-
-class _WithNoise(msgspec.Struct, frozen=True):
-    """A metric, and beside it the SQNR of the worst output."""
-
-    metric: Any
-
-    @property
-    def name(self) -> str:
-        """The metric's own."""
-        return str(self.metric.name)
-
-    def evaluate(
-        self,
-        outputs: Mapping[str, NDArray[Any]],
-        labels: NDArray[np.int64] | None,
-        reference_outputs: Mapping[str, NDArray[Any]] | None,
-    ) -> Score:
-        """Judge by the metric; add the SQNR to its details."""
-        score: Score = self.metric.evaluate(outputs, labels, reference_outputs)
-        if reference_outputs is None:
-            return score
-        worst = min(sqnr_db(outputs[name], want) for name, want in reference_outputs.items())
-        return Score(score.value, {**score.details, _SQNR: worst})
-
-
 def _few_samples(judge: Judge) -> Judge:
-    """Return a judge like this one, of a few samples from all over, who also hears the noise."""
+    """Return a judge like this one, of a few samples from all over."""
     count = len(judge.validation)
     rows = np.linspace(0, count - 1, min(SCANNED_SAMPLES, count)).round().astype(np.int64)
     few = judge.validation.select(rows)
     folder = judge.scratch / "scanned"
     few.save(folder)
-    outputs = {
-        name: value.reshape(count, -1)[rows].reshape(-1, *value.shape[1:])
-        for name, value in judge.reference_outputs.items()
-    }
-    metric: Metric = _WithNoise(judge.metric)
     # A scan leaves nobody out: that a block alone does not bring the metric back is expected.
-    return replace(
-        judge,
-        metric=metric,
-        budget=Budget(max_drop=sys.float_info.max),
-        validation=few,
-        folder=folder,
-        reference_outputs=outputs,
-        reference_score=metric.evaluate(outputs, few.labels, outputs),
-        _known={},
-    )
+    return judge.among(few, folder, rows, Budget(max_drop=sys.float_info.max))

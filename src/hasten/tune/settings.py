@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hasten.data.meaning import OutputKind
 from hasten.measure.rounds import Target
 from hasten.tune.race import Pace
 
@@ -25,3 +27,5 @@ class Settings:
     #: Libraries to race beside what a runtime brings, as ``lib.so:key=value,key=value``.
     delegates: tuple[str, ...] = ()
     fail_on_fallback: bool = False
+    #: What outputs are, by name, where that is not to be found: see ``hasten.data.meaning``.
+    outputs: Mapping[str, OutputKind] = field(default_factory=dict)

@@ -13,10 +13,10 @@ from hasten.errors import RuntimeFailureError
 from hasten.graph import Model
 from hasten.measure.clock import Deadline
 from hasten.measure.environment import physical_cores
-from hasten.measure.process import Worker
 from hasten.measure.rounds import Entrant, run_rounds
 from hasten.measure.statistics import speedup
 from hasten.runtimes import Execution, get_runtime
+from hasten.worker.process import Worker
 
 __all__ = ["RuntimeStopwatch"]
 

@@ -20,7 +20,8 @@ from hasten.compress.quantization.qdq_writer import quantized_kinds, removed_by_
 from hasten.compress.step import Context, Observation
 from hasten.errors import DataError, RefusedError
 from hasten.graph import FLOAT, Signature, TensorSpec
-from hasten.runtimes import Arrays, Execution, Session, get_runtime
+from hasten.runtimes import Arrays, Execution, get_runtime
+from hasten.worker.session import WorkerSession, in_worker
 
 if TYPE_CHECKING:
     from hasten.graph import Model
@@ -65,8 +66,9 @@ def activations(
 ) -> Iterator[Arrays]:
     """Run the calibration samples through the graph; yield these float32 activations of each.
 
-    Of a model with folded inputs they are those of the model before, which are the same. Raises
-    RefusedError where there are no samples.
+    They hold until the next are asked for: their memory is used again. Of a model with folded
+    inputs they are those of the model before, which are the same. Raises RefusedError where there
+    are no samples.
     """
     samples = context.calibration
     if samples is None:
@@ -85,8 +87,8 @@ def activations(
         _session(watched, context) as session,
         context.progress.stage(doing, len(samples)) as advance,
     ):
-        for feed, rows in samples.batches(model.signature, _BATCH):
-            yield _that_count({**feed, **session.run(feed)}, model.signature.batch, rows)
+        for feed, rows, outputs in session.stream(samples.batches(model.signature, _BATCH)):
+            yield _that_count({**feed, **outputs}, model.signature.batch, rows)
             advance(rows // rows_per_sample)
 
 
@@ -119,15 +121,14 @@ def _add(histogram: Histogram, value: np.ndarray) -> None:
 
 
 @contextmanager
-def _session(model: Model, context: Context) -> Iterator[Session]:
-    """Open a model for this once; nothing of it stays on disk."""
-    runtime = get_runtime("onnxruntime")
-    lowered = runtime.lower(model, context.scratch)
-    session = runtime.open(lowered, Execution(threads=os.cpu_count() or 1))
+def _session(model: Model, context: Context) -> Iterator[WorkerSession]:
+    """Open a model in a worker for this once; nothing of it stays on disk."""
+    lowered = get_runtime("onnxruntime").lower(model, context.scratch)
+    how = Execution(threads=os.cpu_count() or 1)
     try:
-        yield session
+        with in_worker("onnxruntime", lowered, how, context.scratch) as session:
+            yield session
     finally:
-        session.close()
         Path(lowered.path).unlink(missing_ok=True)
 
 

@@ -6,8 +6,8 @@ from importlib.metadata import version
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from hasten.measure.memory import resident_memory_bytes
 from hasten.serve.http.metrics import ServerFigures, render_metrics, statistics_document
+from hasten.worker.memory import resident_memory_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hasten.errors import RuntimeFailureError
-from hasten.measure.protocol import (
+from hasten.worker.protocol import (
+    Cleaned,
     Fail,
     Locate,
     Located,
@@ -24,6 +25,7 @@ from hasten.measure.protocol import (
     Opened,
     Predict,
     Predicted,
+    Ran,
     Reply,
     Request,
     Times,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-R = TypeVar("R", Opened, Times, Located, Predicted)
+R = TypeVar("R", Opened, Times, Located, Predicted, Ran, Cleaned)
 
 _MAX_POLL_MS = 2**31 - 1
 #: As much of what the process printed is looked at when it crashed.
@@ -53,7 +55,8 @@ class Worker:
     Make it in a thread that outlives it: Linux ends the process with the thread that started it.
     """
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, *, shared: tuple[int, ...] = ()) -> None:
+        """Start the process; it inherits the descriptors ``shared``, under their own numbers."""
         scratch.mkdir(parents=True, exist_ok=True)
         self._gone = ""
         self._peak_bytes = 0
@@ -64,13 +67,23 @@ class Worker:
         # What native libraries print goes here, and never between the replies.
         self._log = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - close() closes it
         try:
-            self._process = _start(to_child, from_child, self._log.fileno())
+            self._process = _start(to_child, from_child, self._log.fileno(), shared)
         except BaseException:
             self._close_files()
             raise
         finally:
             os.close(to_child)
             os.close(from_child)
+
+    def begin(self, request: Request) -> None:
+        """Ask without waiting; then wait for the ``answer``."""
+        if not self._gone:
+            with suppress(BrokenPipeError):  # it has died: there will be no answer
+                self._tell(request)
+
+    def answer(self, kind: type[R], limit_s: float, doing: str) -> R:
+        """Wait for the answer to what was begun, of this kind; ``doing`` is said in errors."""
+        return self._await(kind, limit_s, doing)
 
     def begin_open(
         self, runtime: str, lowered: Lowered, execution: Execution, samples: Path
@@ -79,9 +92,7 @@ class Worker:
 
         Then ask for ``opened``. What goes wrong is said there.
         """
-        if not self._gone:
-            with suppress(BrokenPipeError):  # it has died: there will be no answer
-                self._tell(Open(runtime, lowered, execution, str(samples), sys.path))
+        self.begin(Open(runtime, lowered, execution, str(samples), sys.path))
 
     def opened(self, limit_s: float) -> Opened:
         """Wait until it is compiled and run it once, for some compile then; both are timed."""
@@ -105,10 +116,10 @@ class Worker:
         """Run ``settle`` times unmeasured, then ``runs`` times measured."""
         return self._ask(Measure(runs, settle), Times, limit_s, "running")
 
-    def predict(self, samples: Path, out: Path, batch: int, limit_s: float) -> str | None:
-        """Write the outputs of all samples to ``out``; returns what is not finite in them."""
+    def predict(self, samples: Path, out: Path, batch: int, limit_s: float) -> None:
+        """Write what all samples are answered to ``out``, run by run, ``batch`` samples a run."""
         request = Predict(str(samples), str(out), batch)
-        return self._ask(request, Predicted, limit_s, "predicting").problem
+        self._ask(request, Predicted, limit_s, "predicting")
 
     def peak_memory_bytes(self) -> int:
         """Peak resident memory, as of its last answer; 0 before the first."""
@@ -126,9 +137,7 @@ class Worker:
         self.close()
 
     def _ask(self, request: Request, kind: type[R], limit_s: float, doing: str) -> R:
-        if not self._gone:
-            with suppress(BrokenPipeError):  # it has died: there will be no answer
-                self._tell(request)
+        self.begin(request)
         return self._await(kind, limit_s, doing)
 
     def _tell(self, request: Request) -> None:
@@ -197,14 +206,16 @@ class Worker:
             self._requests.close()
 
 
-def _start(requests: int, replies: int, log: int) -> subprocess.Popen[bytes]:
+def _start(
+    requests: int, replies: int, log: int, shared: tuple[int, ...]
+) -> subprocess.Popen[bytes]:
     # Safe path: a random.py in the user's folder must not stand in for the standard one.
-    program = [sys.executable, "-P", "-m", "hasten.measure.worker"]
+    program = [sys.executable, "-P", "-m", "hasten.worker.worker"]
     return subprocess.Popen(
         [*program, str(requests), str(replies), str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
-        pass_fds=(requests, replies),
+        pass_fds=(requests, replies, *shared),
         start_new_session=True,  # Ctrl-C is for the parent, which ends the workers itself
     )

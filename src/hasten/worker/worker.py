@@ -1,6 +1,6 @@
 """The worker process: opens one candidate, and runs it when asked.
 
-It is a program of its own (``python -m hasten.measure.worker``), so that the candidate's threads,
+It is a program of its own (``python -m hasten.worker.worker``), so that the candidate's threads,
 its memory and its crash stay here. It knows no other candidate and compares nothing.
 """
 
@@ -12,16 +12,22 @@ import os
 import signal
 import sys
 import time
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from hasten.data import Samples, first_nonfinite
+from hasten.data import Samples
+from hasten.data.answers import RunWriter
 from hasten.errors import HastenError
-from hasten.measure.memory import peak_memory_bytes
-from hasten.measure.protocol import (
+from hasten.runtimes import Arrays, Placement, Placing, any_runtime
+from hasten.runtimes.vendor import reported
+from hasten.worker.memory import peak_memory_bytes
+from hasten.worker.protocol import (
+    Clean,
+    Cleaned,
     Fail,
     Locate,
     Located,
@@ -30,14 +36,15 @@ from hasten.measure.protocol import (
     Opened,
     Predict,
     Predicted,
+    Ran,
     Reply,
     Request,
+    Run,
     Times,
     receive_request,
     send,
 )
-from hasten.runtimes import Arrays, Placement, Placing, get_runtime
-from hasten.runtimes.vendor import reported
+from hasten.worker.shared_arrays import SharedMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,12 +66,14 @@ class Candidate:
     """The sessions of one candidate and what they are fed."""
 
     def __init__(self, request: Open) -> None:
-        runtime = get_runtime(request.runtime)
+        runtime = any_runtime(request.runtime)
         execution = request.execution
         self._signature = request.lowered.signature
-        samples = Samples.load(Path(request.samples))
         self._batch = self._signature.batch or execution.batch
-        self._feeds = _first_feeds(samples, self._signature, execution.batch)
+        self._feeds: Sequence[Arrays] = ()
+        if request.samples:
+            samples = Samples.load(Path(request.samples))
+            self._feeds = _first_feeds(samples, self._signature, execution.batch)
         self._sessions = [
             runtime.open(request.lowered, execution) for _ in range(execution.instances)
         ]
@@ -93,19 +102,26 @@ class Candidate:
         session = self._sessions[0]
         return session.placement() if isinstance(session, Placing) else None
 
-    def predict(self, request: Predict) -> str | None:
-        """Run all samples and write the outputs; names a NaN or infinity among them."""
+    def run(self, request: Run) -> Ran:
+        """Run the first session on arrays that the parent has written, and write the outputs."""
+        outputs = self._sessions[0].run(_shared(request.source).read(request.feed))
+        return Ran(_shared(request.target).write(outputs), peak_memory_bytes())
+
+    def predict(self, request: Predict) -> None:
+        """Run all samples and write what each run answered."""
         samples = Samples.load(Path(request.samples))
-        parts: list[Arrays] = []
-        for feed, valid in samples.batches(self._signature, request.batch):
-            outputs = self._sessions[0].run(feed)
-            parts.append({name: _rows(value, valid) for name, value in outputs.items()})
-        out = Path(request.out)
-        out.mkdir()
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        for at, value in enumerate(joined.values()):
-            np.save(out / f"{at}.npy", value, allow_pickle=False)
-        return first_nonfinite(joined)
+        alone = samples.per_feed(self._signature) or request.batch
+        writer = RunWriter(Path(request.out))
+        for at, (feed, _) in enumerate(samples.batches(self._signature, request.batch)):
+            left = len(samples) - at * alone
+            writer.add(self._sessions[0].run(feed), min(alone, left))
+        writer.close()
+
+
+@cache
+def _shared(descriptor: int) -> SharedMemory:
+    os.set_inheritable(descriptor, False)
+    return SharedMemory(descriptor)
 
 
 def _threads(count: int) -> list[ThreadPoolExecutor]:
@@ -118,12 +134,6 @@ def _threads(count: int) -> list[ThreadPoolExecutor]:
     from concurrent.futures import ThreadPoolExecutor  # slow to import, and seldom needed
 
     return [ThreadPoolExecutor(1) for _ in range(count)]
-
-
-def _rows(value: np.ndarray, valid: int) -> np.ndarray:
-    """Return the rows that count; bfloat16 as float32, for .npy files know no bfloat16."""
-    rows = np.atleast_1d(value)[:valid]
-    return rows.astype(np.float32) if rows.dtype.kind == "V" else rows
 
 
 def _first_feeds(samples: Samples, signature: Signature, batch: int) -> Sequence[Arrays]:
@@ -162,6 +172,8 @@ def main() -> None:
             break
         try:
             with reported("the worker process failed"):
+                if isinstance(request, Open):
+                    candidate = None  # its memory is free before the next takes some
                 reply, candidate = _answer(request, candidate)
         except HastenError as error:
             reply = Fail(str(error))
@@ -176,13 +188,29 @@ def _answer(request: Request, candidate: Candidate | None) -> tuple[Reply, Candi
         begin = time.perf_counter_ns()
         candidate = Candidate(request)
         return Opened(time.perf_counter_ns() - begin, peak_memory_bytes()), candidate
+    if isinstance(request, Clean):
+        return _clean(request), candidate
     if candidate is None:
         return Fail("nothing is open"), None
+    return _told(request, candidate), candidate
+
+
+def _told(request: Measure | Locate | Run | Predict, candidate: Candidate) -> Reply:
     if isinstance(request, Measure):
-        return candidate.measure(request.runs, request.settle), candidate
+        return candidate.measure(request.runs, request.settle)
     if isinstance(request, Locate):
-        return Located(candidate.locate(), peak_memory_bytes()), candidate
-    return Predicted(candidate.predict(request), peak_memory_bytes()), candidate
+        return Located(candidate.locate(), peak_memory_bytes())
+    if isinstance(request, Run):
+        return candidate.run(request)
+    candidate.predict(request)
+    return Predicted(peak_memory_bytes())
+
+
+def _clean(request: Clean) -> Cleaned:
+    from hasten.worker.cleaning import clean_file  # which other candidates need not wait for
+
+    refusal = clean_file(request, _shared(request.source).read(request.feed))
+    return Cleaned(refusal, peak_memory_bytes())
 
 
 def _die_with(parent: int) -> None:

@@ -7,9 +7,13 @@ from typing import IO
 
 import msgspec
 
+from hasten.graph import Signature
 from hasten.runtimes import Execution, Lowered, Placement
+from hasten.worker.shared_arrays import Placed
 
 __all__ = [
+    "Clean",
+    "Cleaned",
     "Fail",
     "Locate",
     "Located",
@@ -18,8 +22,10 @@ __all__ = [
     "Opened",
     "Predict",
     "Predicted",
+    "Ran",
     "Reply",
     "Request",
+    "Run",
     "Times",
     "receive_reply",
     "receive_request",
@@ -28,7 +34,7 @@ __all__ = [
 
 
 class Open(msgspec.Struct, frozen=True, tag=True):
-    """Compile the model and read the samples in this folder.
+    """Compile the model and read the samples in this folder; none where it is empty.
 
     ``module_path`` is where the parent finds modules, for a model may be one.
     """
@@ -52,11 +58,36 @@ class Locate(msgspec.Struct, frozen=True, tag=True):
 
 
 class Predict(msgspec.Struct, frozen=True, tag=True):
-    """Run every sample in the folder ``samples``; write the outputs to the new folder ``out``."""
+    """Run every sample in the folder ``samples``, ``batch`` at a time where the batch is free.
+
+    What each run answered is written to the new folder ``out``, for ``hasten.data.answers``.
+    """
 
     samples: str
     out: str
     batch: int
+
+
+class Run(msgspec.Struct, frozen=True, tag=True):
+    """Run once on what lies in the memory ``source``, and leave the outputs in ``target``.
+
+    Both are descriptors that the worker was started with.
+    """
+
+    feed: tuple[Placed, ...]
+    source: int
+    target: int
+
+
+class Clean(msgspec.Struct, frozen=True, tag=True):
+    """Clean the graph in the file ``model``, compared on a feed, and write it to ``out``."""
+
+    name: str
+    signature: Signature
+    model: str
+    out: str
+    feed: tuple[Placed, ...]
+    source: int
 
 
 class Opened(msgspec.Struct, frozen=True, tag=True):
@@ -83,9 +114,22 @@ class Located(msgspec.Struct, frozen=True, tag=True):
 
 
 class Predicted(msgspec.Struct, frozen=True, tag=True):
-    """Outputs are written; ``problem`` names a NaN or infinity among them."""
+    """Outputs are written."""
 
-    problem: str | None
+    peak_bytes: int
+
+
+class Ran(msgspec.Struct, frozen=True, tag=True):
+    """The outputs, and where they lie."""
+
+    outputs: tuple[Placed, ...]
+    peak_bytes: int
+
+
+class Cleaned(msgspec.Struct, frozen=True, tag=True):
+    """The clean graph is written, or ``refusal`` says why there is none."""
+
+    refusal: str
     peak_bytes: int
 
 
@@ -95,9 +139,9 @@ class Fail(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Request = Open | Measure | Locate | Predict
+Request = Open | Measure | Locate | Predict | Run | Clean
 #: All but a failure carry ``peak_bytes``, the most memory that was resident so far.
-Reply = Opened | Times | Located | Predicted | Fail
+Reply = Opened | Times | Located | Predicted | Ran | Cleaned | Fail
 
 _LENGTH = struct.Struct("<I")
 _REQUESTS: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

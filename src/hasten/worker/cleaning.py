@@ -1,0 +1,72 @@
+"""Cleaning in a worker process: onnxslim runs constants, and the outputs are run for comparison."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hasten.errors import RefusedError
+from hasten.graph import Arrays, Model, clean
+from hasten.runtimes import Execution, get_runtime
+from hasten.worker.process import Worker
+from hasten.worker.protocol import Clean, Cleaned
+from hasten.worker.shared_arrays import SharedMemory, new_memory
+
+__all__ = ["clean_file", "cleaned"]
+
+_NO_LIMIT_S = float("inf")
+
+
+def cleaned(model: Model, feed: Arrays, scratch: Path) -> Model:
+    """Return the same model with less in it, see ``hasten.graph.clean``.
+
+    ``feed`` is what outputs are compared on. Raises RefusedError where it cannot be cleaned,
+    RuntimeFailureError where ONNX Runtime does not run it, or crashes.
+    """
+    import onnx
+
+    scratch.mkdir(parents=True, exist_ok=True)
+    descriptor = new_memory(scratch)
+    try:
+        places = SharedMemory(descriptor).write(dict(feed))
+        with (
+            TemporaryDirectory(dir=scratch, prefix="clean-") as folder,
+            Worker(scratch, shared=(descriptor,)) as worker,
+        ):
+            before, after = Path(folder, "before.onnx"), Path(folder, "after.onnx")
+            before.write_bytes(model.payload)
+            files = str(before), str(after)
+            worker.begin(Clean(model.name, model.signature, *files, places, descriptor))
+            refusal = worker.answer(Cleaned, _NO_LIMIT_S, f"cleaning {model.name}").refusal
+            if refusal:
+                raise RefusedError(refusal)
+            return replace(model, content=onnx.load_model_from_string(after.read_bytes()))
+    finally:
+        os.close(descriptor)
+
+
+def clean_file(request: Clean, feed: Arrays) -> str:
+    """Clean the graph in a file as a worker is asked to; return why it refuses, empty if not."""
+    import numpy as np
+    import onnx
+
+    graph = onnx.load_model(request.model, load_external_data=False)
+    model = Model(request.name, graph, request.signature)
+    runtime = get_runtime("onnxruntime")
+
+    def run(one: Model, values: Arrays) -> Arrays:
+        folder = Path(request.out).parent
+        session = runtime.open(runtime.lower(one, folder), Execution())
+        try:
+            return {name: np.asarray(value) for name, value in session.run(dict(values)).items()}
+        finally:
+            session.close()
+
+    try:
+        made = clean(model, run, feed)
+    except RefusedError as refused:
+        return str(refused)
+    Path(request.out).write_bytes(made.payload)
+    return ""
