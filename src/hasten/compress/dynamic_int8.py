@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from hasten.compress.effect import Effect
 from hasten.compress.quantization.rounding import Weights
+from hasten.compress.quantization.writer_form import for_writers
 from hasten.compress.step import (
     Context,
     StepConfig,
@@ -57,8 +58,7 @@ def _quantized(graph: onnx.ModelProto, target: Path, weights: Weights) -> onnx.M
     """ONNX Runtime's dynamic quantizer, which hands over its result as a file."""
     import onnx
 
-    source = onnx.ModelProto()
-    source.CopyFrom(graph)
+    source = for_writers(graph)
     with quiet_quantizer():
         from onnxruntime.quantization import QuantType, quantize_dynamic
 

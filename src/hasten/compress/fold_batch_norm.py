@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hasten.graph import drop_unused
+from hasten.graph import attribute_of, drop_unused
 
 if TYPE_CHECKING:
     import onnx
@@ -55,12 +55,11 @@ def fold_batch_norms(graph: onnx.ModelProto) -> onnx.ModelProto:
 def _foldable(
     linear: onnx.NodeProto, norm: onnx.NodeProto, constants: dict[str, onnx.TensorProto]
 ) -> bool:
-    attributes = {each.name: each for each in linear.attribute}
-    scaled = [attributes[key].f for key in ("alpha", "beta") if key in attributes]
     wanted = [*norm.input[1:], *(name for name in linear.input[1:] if name)]
     return (
         linear.op_type in _LINEAR
-        and all(value == 1.0 for value in scaled)
+        and all(attribute_of(linear, name, 1.0) == 1.0 for name in ("alpha", "beta"))
+        and not attribute_of(norm, "training_mode", 0)
         and all(name in constants for name in wanted)
         and len(norm.output) == 1
     )
@@ -79,8 +78,7 @@ def _fold(
         return np.asarray(numpy_helper.to_array(constants[name]), np.float64)
 
     gamma, beta, mean, variance = (values(name) for name in norm.input[1:])
-    epsilon = {each.name: each.f for each in norm.attribute}.get("epsilon", 1e-5)
-    factor = gamma / np.sqrt(variance + epsilon)
+    factor = gamma / np.sqrt(variance + attribute_of(norm, "epsilon", 1e-5))
     has_bias = len(linear.input) > 2 and linear.input[2] != ""  # noqa: PLR2004 - the third input
     bias = values(linear.input[2]) if has_bias else np.zeros(1)
     made = {
@@ -98,13 +96,12 @@ def _fold(
 def _scaled(
     linear: onnx.NodeProto, weight: npt.NDArray[Any], factor: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    attributes = {each.name: each.i for each in linear.attribute}
     if linear.op_type == "Gemm":
-        scaled = weight * (factor[:, None] if attributes.get("transB") else factor)
+        scaled = weight * (factor[:, None] if attribute_of(linear, "transB", 0) else factor)
     elif linear.op_type == "Conv":
         scaled = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
     else:  # [in, out / groups, ...], and each group of inputs has outputs of its own
-        groups = attributes.get("group", 1)
+        groups = attribute_of(linear, "group", 1)
         by_group = factor.reshape(groups, -1).repeat(weight.shape[0] // groups, axis=0)
         scaled = weight * by_group.reshape(*weight.shape[:2], *[1] * (weight.ndim - 2))
     return np.asarray(scaled, np.float64)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from hasten.compress.activations.observation import activations
 from hasten.compress.step import Context
 from hasten.data import Samples
-from hasten.graph import FLOAT
+from hasten.graph import FLOAT, attribute_of
 
 if TYPE_CHECKING:
     import onnx
@@ -100,14 +100,9 @@ def patches(
     if node.op_type != "Conv":
         return np.asarray(value.reshape(1, -1, value.shape[-1]), np.float32)
     rank = len(weight) - 2
-    attributes = {attribute.name: attribute for attribute in node.attribute}
-
-    def numbers(name: str, default: int) -> list[int]:
-        return list(attributes[name].ints) if name in attributes else [default] * rank
-
-    strides, dilations = numbers("strides", 1), numbers("dilations", 1)
+    strides, dilations = (attribute_of(node, name, [1] * rank) for name in ("strides", "dilations"))
     spans = [(size - 1) * by + 1 for size, by in zip(weight[2:], dilations, strict=True)]
-    before, after = _padding(attributes, value.shape[2:], spans, strides)
+    before, after = _padding(node, value.shape[2:], spans, strides)
     padded = np.pad(value, [(0, 0), (0, 0), *zip(before, after, strict=True)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, spans, tuple(range(2, 2 + rank)))
     places = [(s - 1) // by + 1 for s, by in zip(windows.shape[2 : 2 + rank], strides, strict=True)]
@@ -138,10 +133,10 @@ def _thinning(places: Sequence[int], samples: int) -> int:
 
 
 def _padding(
-    attributes: dict[str, Any], sizes: Sequence[int], spans: Sequence[int], strides: Sequence[int]
+    node: onnx.NodeProto, sizes: Sequence[int], spans: Sequence[int], strides: Sequence[int]
 ) -> tuple[list[int], list[int]]:
     """Zeros before and after each spatial axis; SAME is worked out from the sizes."""
-    mode = attributes["auto_pad"].s if "auto_pad" in attributes else b"NOTSET"
+    mode = attribute_of(node, "auto_pad", b"NOTSET")
     rank = len(sizes)
     if mode.startswith(b"SAME"):
         totals = [
@@ -150,7 +145,9 @@ def _padding(
         ]
         less, more = [total // 2 for total in totals], [total - total // 2 for total in totals]
         return (less, more) if mode == b"SAME_UPPER" else (more, less)
-    given = list(attributes["pads"].ints) if "pads" in attributes else [0] * 2 * rank
+    if mode == b"VALID":
+        return [0] * rank, [0] * rank
+    given = list(attribute_of(node, "pads", [0] * 2 * rank))
     return given[:rank], given[rank:]
 
 
@@ -160,7 +157,7 @@ def has_moments(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) ->
     if tensor is None or tensor.data_type != FLOAT or node.input[0] in constants:
         return False
     if node.op_type == "Gemm":
-        return not any(a.name == "transA" and a.i for a in node.attribute)
+        return not attribute_of(node, "transA", 0)
     matrix = node.op_type == "MatMul" and len(tensor.dims) == 2  # noqa: PLR2004 - a matrix
     small = math.prod(tensor.dims[1:]) <= _MAX_COLUMNS
     return matrix or (node.op_type == "Conv" and small)
