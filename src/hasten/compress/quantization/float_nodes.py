@@ -19,6 +19,22 @@ if TYPE_CHECKING:
 __all__ = ["float_tensors", "offenders", "told", "unwritable_nodes"]
 
 _BIAS = 2
+#: What the writer gives the scale of its input; it comes to no end where that has one already.
+_SHARING = frozenset(
+    {
+        *(
+            "AveragePool",
+            "Flatten",
+            "Gather",
+            "GatherElements",
+            "MaxPool",
+            "Pad",
+            "Reshape",
+            "Resize",
+        ),
+        *("Slice", "Split", "Squeeze", "TopK", "Transpose", "Unsqueeze"),
+    }
+)
 
 
 def unwritable_nodes(graph: onnx.ModelProto, ranges: Mapping[str, Range]) -> dict[str, str]:
@@ -32,15 +48,20 @@ def unwritable_nodes(graph: onnx.ModelProto, ranges: Mapping[str, Range]) -> dic
     masked = masked_tensors(graph)
     without = float_tensors(graph) - set(ranges) - set(constants)
     endless = {name for name, tensor in constants.items() if _is_endless(tensor)}
+    dequantized = {
+        node.output[0] for node in graph.graph.node if node.op_type == "DequantizeLinear"
+    }
     found: dict[str, str] = {}
     for node in graph.graph.node:
         if node.op_type not in kinds:
             continue
+        shares = node.op_type in _SHARING and node.input[0] in dequantized
         touched = [name for name in (*node.input, *node.output) if name]
         reasons = (
             *("it reads or makes a mask" for name in touched if name in masked),
             *("a constant of it is infinite" for name in touched if name in endless),
             *("no range is known, as of infinities" for name in touched if name in without),
+            *(["what it reads has a scale already"] if shares else []),
             *_of_form(node, constants),
         )
         if reasons:
