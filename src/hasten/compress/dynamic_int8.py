@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from hasten.compress.effect import Effect
+from hasten.compress.fold_batch_norm import without_batch_norms
 from hasten.compress.quantization.rounding import Weights
 from hasten.compress.quantization.writer_form import for_writers
 from hasten.compress.step import (
@@ -42,6 +43,7 @@ def apply(model: Model, config: DynamicInt8, context: Context) -> Model:
     refuse_control_flow(model, "dynamic int8")
     if config.weights == "w4":
         raise RefusedError("dynamic int8 has weights of 8 or 7 bits, not of 4")
+    model = without_batch_norms(model)
     target = context.scratch / f"dynamic-{model.digest[:16]}.onnx"
     try:
         quantized = _quantized(model.graph, target, config.weights)

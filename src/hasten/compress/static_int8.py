@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from hasten.compress.activations.observation import folded_ranges, observe
 from hasten.compress.effect import Effect
+from hasten.compress.fold_batch_norm import without_batch_norms
 from hasten.compress.quantization.adaptive_rounding import round_adaptively
 from hasten.compress.quantization.bias_correction import correct_biases
 from hasten.compress.quantization.calibration import CALIBRATORS
@@ -58,7 +59,7 @@ def apply(model: Model, config: StaticInt8, context: Context) -> Model:
         raise RefusedError("static int8 needs calibration samples: give --data")
     if not _quantizable(model.graph):
         raise RefusedError("the graph has no convolution or matrix product with constant weights")
-    model = _with_own_weights(model, context)
+    model = _prepared(model, context)
     calibrate = CALIBRATORS[config.calibrator]
     seen = observe(model, context)
     ranges = {name: calibrate(histogram) for name, histogram in seen.histograms.items()}
@@ -91,16 +92,18 @@ def apply(model: Model, config: StaticInt8, context: Context) -> Model:
     return model.evolve(found.graph, model.signature, applied(config))
 
 
-def _with_own_weights(model: Model, context: Context) -> Model:
-    """Return the model with a copy of a tied weight for each way that it is quantized."""
-    graph = with_own_weights(model.graph)
-    if graph is model.graph:
-        return model
-    made = replace(model, content=graph)
-    if model.digest in context.unfolded:
-        before = context.unfolded[model.digest]
-        context.unfolded[made.digest] = replace(before, content=with_own_weights(before.graph))
+def _prepared(model: Model, context: Context) -> Model:
+    """Return the model without batch norms, and with a copy of a tied weight for each way of it."""
+    made = _ready(model)
+    if made is not model and model.digest in context.unfolded:
+        context.unfolded[made.digest] = _ready(context.unfolded[model.digest])
     return made
+
+
+def _ready(model: Model) -> Model:
+    plain = without_batch_norms(model)
+    graph = with_own_weights(plain.graph)
+    return plain if graph is plain.graph else replace(plain, content=graph)
 
 
 def _float_nodes(graph: onnx.ModelProto, names: tuple[str, ...]) -> frozenset[str]:

@@ -48,6 +48,11 @@ class StepConfig(msgspec.Struct, frozen=True, tag_field="step"):
         """Samples that it cannot do without; a config whose settings decide this says so here."""
         return self.effect.needs
 
+    @property
+    def reads_batch_norms(self) -> bool:
+        """Whether it asks batch norms for something, so that they are folded only afterwards."""
+        return False
+
 
 @dataclass(frozen=True)
 class Observation:

@@ -91,11 +91,11 @@ class _Sums:
 
 
 def patches(
-    node: onnx.NodeProto, value: npt.NDArray[Any], weight: Sequence[int]
+    node: onnx.NodeProto, value: npt.NDArray[Any], weight: Sequence[int], count: int = _PATCHES
 ) -> npt.NDArray[np.float32]:
     """What a layer multiplies its weights with, of shape [groups, patches, d].
 
-    Of a large image an even grid of about 256 places is taken.
+    Of a large image an even grid of at most ``count`` places is taken.
     """
     if node.op_type != "Conv":
         return np.asarray(value.reshape(1, -1, value.shape[-1]), np.float32)
@@ -106,7 +106,7 @@ def patches(
     padded = np.pad(value, [(0, 0), (0, 0), *zip(before, after, strict=True)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, spans, tuple(range(2, 2 + rank)))
     places = [(s - 1) // by + 1 for s, by in zip(windows.shape[2 : 2 + rank], strides, strict=True)]
-    thin = _thinning(places, value.shape[0])
+    thin = _thinning(places, value.shape[0], count)
     steps = [slice(None, None, stride * thin) for stride in strides]
     holes = [slice(None, None, by) for by in dilations]
     chosen = windows[(slice(None), slice(None), *steps, *holes)]
@@ -117,18 +117,20 @@ def patches(
     return np.ascontiguousarray(ordered.reshape(groups, -1, math.prod(weight[1:])), np.float32)
 
 
-def outputs_at_patches(node: onnx.NodeProto, value: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def outputs_at_patches(
+    node: onnx.NodeProto, value: npt.NDArray[Any], count: int = _PATCHES
+) -> npt.NDArray[np.float32]:
     """What a layer gives at the places of ``patches``, of shape [patches, outputs]."""
     if node.op_type != "Conv":
         return np.asarray(value.reshape(-1, value.shape[-1]), np.float32)
-    thin = _thinning(value.shape[2:], value.shape[0])
+    thin = _thinning(value.shape[2:], value.shape[0], count)
     chosen = value[(slice(None), slice(None), *[slice(None, None, thin)] * (value.ndim - 2))]
     return np.asarray(np.moveaxis(chosen, 1, -1).reshape(-1, value.shape[1]), np.float32)
 
 
-def _thinning(places: Sequence[int], samples: int) -> int:
+def _thinning(places: Sequence[int], samples: int, count: int) -> int:
     """Of how many places along an axis one is taken."""
-    every: float = (math.prod(places) * samples / _PATCHES) ** (1 / len(places))
+    every: float = (math.prod(places) * samples / count) ** (1 / len(places))
     return max(1, math.ceil(every))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -71,13 +71,18 @@ def observe(model: Model, context: Context) -> Observation:
 
 
 def activations(
-    model: Model, names: Sequence[str], context: Context, doing: str = "calibrating"
-) -> Iterator[Arrays]:
+    model: Model,
+    names: Sequence[str],
+    context: Context,
+    doing: str = "calibrating",
+    *,
+    session: WorkerSession | None = None,
+) -> Generator[Arrays]:
     """Run the calibration samples through the graph; yield these float32 activations of each.
 
     They hold until the next are asked for: their memory is used again. Of a model with folded
-    inputs they are those of the model before, which are the same. Raises RefusedError where there
-    are no samples.
+    inputs they are those of the model before, which are the same. ``session`` is one that is open
+    already, which saves starting a process. Raises RefusedError where there are no samples.
     """
     samples = context.calibration
     if samples is None:
@@ -85,7 +90,8 @@ def activations(
     if model.digest in context.unfolded:
         before = {normalised_tensor(name): name for name in context.preprocessing}
         wanted = [before.get(name, name) for name in names]
-        for values in activations(context.unfolded[model.digest], wanted, context, doing):
+        before_folding = context.unfolded[model.digest]
+        for values in activations(before_folding, wanted, context, doing, session=session):
             yield {name: values[before.get(name, name)] for name in names}
         return
     known = {spec.name for spec in model.signature.inputs}
@@ -93,10 +99,10 @@ def activations(
     watched = _with_outputs(model, produced) if produced else model
     _, rows_per_sample = next(samples.select([0]).batches(model.signature, 1))
     with (
-        _session(watched, context) as session,
+        _opened(watched, context, session) as opened,
         context.progress.stage(doing, len(samples)) as advance,
     ):
-        for feed, rows, outputs in session.stream(samples.batches(model.signature, _BATCH)):
+        for feed, rows, outputs in opened.stream(samples.batches(model.signature, _BATCH)):
             yield _that_count({**feed, **outputs}, model.signature.batch, rows)
             advance(rows // rows_per_sample)
 
@@ -133,13 +139,19 @@ def _add(histogram: Histogram, value: np.ndarray) -> None:
 
 
 @contextmanager
-def _session(model: Model, context: Context) -> Iterator[WorkerSession]:
+def _opened(
+    model: Model, context: Context, session: WorkerSession | None
+) -> Iterator[WorkerSession]:
     """Open a model in a worker for this once; nothing of it stays on disk."""
     lowered = get_runtime("onnxruntime").lower(model, context.scratch)
     how = Execution(threads=os.cpu_count() or 1)
     try:
-        with in_worker("onnxruntime", lowered, how, context.scratch) as session:
+        if session is not None:
+            session.open("onnxruntime", lowered, how)
             yield session
+        else:
+            with in_worker("onnxruntime", lowered, how, context.scratch) as own:
+                yield own
     finally:
         Path(lowered.path).unlink(missing_ok=True)
 

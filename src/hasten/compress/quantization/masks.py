@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hasten.graph import constants_of
+from hasten.graph import constant_arrays
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -61,7 +61,11 @@ def masked_tensors(graph: onnx.ModelProto) -> frozenset[str]:
     are among them.
     """
     tail = before_softmax(graph)
-    arrays = _float_constants(graph)
+    arrays = {
+        name: array
+        for name, array in constant_arrays(graph.graph).items()
+        if array.dtype == np.float32
+    }
     masked = {name for name, array in arrays.items() if not np.isfinite(array).all()}
     for node in graph.graph.node:
         if node.op_type not in _PASSING or tail.isdisjoint(node.output):
@@ -103,15 +107,6 @@ def _gaps(histogram: Histogram) -> tuple[npt.NDArray[np.float64], npt.NDArray[np
     below = (used[before] + 1 - histogram.bins) * histogram.width
     above = (used[before + 1] - histogram.bins) * histogram.width
     return np.asarray(below, np.float64), np.minimum(above, histogram.high, dtype=np.float64)
-
-
-def _float_constants(graph: onnx.ModelProto) -> Mapping[str, npt.NDArray[np.floating]]:
-    from onnx import numpy_helper
-
-    arrays = {
-        name: numpy_helper.to_array(tensor) for name, tensor in constants_of(graph.graph).items()
-    }
-    return {name: array for name, array in arrays.items() if array.dtype == np.float32}
 
 
 def _masks(node: onnx.NodeProto, arrays: Mapping[str, npt.NDArray[np.floating]]) -> bool:

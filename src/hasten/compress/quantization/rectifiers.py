@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hasten.compress.quantization.calibration import Range
-from hasten.graph import attribute_of, constants_of
+from hasten.graph import attribute_of, constant_arrays
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import onnx
 
 __all__ = ["RECTIFIERS", "clips_to_keep", "rectified", "removed_by_writer"]
@@ -44,30 +45,28 @@ def removed_by_writer(graph: onnx.ModelProto) -> dict[str, str]:
 
 def clips_to_keep(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
     """Clips that no quantized range stands in for: it would hold zero, and they may not."""
-    constants = constants_of(graph.graph)
+    constants = constant_arrays(graph.graph)
     clips = [node for node in graph.graph.node if node.op_type == "Clip"]
     return [node for node in clips if not _holds_zero(node, constants)]
 
 
 def rectified(graph: onnx.ModelProto) -> dict[str, Range]:
     """Tensors whose range stands in for the Relu or Clip before them, and what that lets pass."""
-    constants = constants_of(graph.graph)
+    constants = constant_arrays(graph.graph)
     removed = removed_by_writer(graph).items()
     made = {node.output[0]: node for node in graph.graph.node if node.op_type in RECTIFIERS}
     bounds = {output: _bounds(made[output], constants) for _, output in removed}
     return {name: found for name, found in bounds.items() if found is not None}
 
 
-def _holds_zero(clip: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:
+def _holds_zero(clip: onnx.NodeProto, constants: Mapping[str, npt.NDArray[Any]]) -> bool:
     """Whether the bounds are known, and zero is within."""
     bounds = _bounds(clip, constants)
     return bounds is not None and bounds.low <= 0.0 <= bounds.high
 
 
-def _bounds(rectifier: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> Range | None:
+def _bounds(rectifier: onnx.NodeProto, constants: Mapping[str, npt.NDArray[Any]]) -> Range | None:
     """What a Relu or Clip lets pass; a Clip's are attributes before opset 11, None if computed."""
-    from onnx import numpy_helper
-
     if rectifier.op_type == "Relu":
         return Range(0.0, math.inf)
     bounds = [attribute_of(rectifier, "min", -math.inf), attribute_of(rectifier, "max", math.inf)]
@@ -75,5 +74,5 @@ def _bounds(rectifier: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]
         if name and name not in constants:
             return None
         if name:
-            bounds[at] = numpy_helper.to_array(constants[name]).item()
+            bounds[at] = constants[name].item()
     return Range(*bounds)
