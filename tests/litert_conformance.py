@@ -36,6 +36,7 @@ from hasten.graph.operators import is_default_domain
 from hasten.runtimes.litert.lowering import lower_graph
 from hasten.runtimes.litert.lowering.operators import OPERATORS
 from hasten.runtimes.litert.lowering.reasons import why_not
+from written_defaults import SPELLINGS
 
 __all__ = ["Case", "Outcome", "cases", "reason_of", "refusals", "run_all", "run_case", "uncovered"]
 
@@ -160,6 +161,9 @@ def _run(case: Case, inputs: list[np.ndarray], expected: list[np.ndarray]) -> Ou
         lowering = lower_graph(frozen)
     except RefusedError as refused:
         return Outcome("refused", str(refused))
+    for spelling, spelt in SPELLINGS.items():
+        if lower_graph(spelt(frozen)).content != lowering.content:
+            return Outcome("wrong", f"another file with defaults {spelling}")
     try:
         found = _interpret(lowering.content, feed)
     except (RuntimeError, ValueError) as error:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from onnx import numpy_helper
 from torch import nn
 
 import hasten
 from hasten import Data, Way
-from hasten.compress import Distill, Finetune
+from hasten.compress import Distill, Finetune, PruneChannels
 from hasten.graph import load
 
 RANDOM = np.random.default_rng(0)
@@ -70,3 +72,26 @@ def test_a_network_is_fine_tuned_with_its_batch_norms(tmp_path: Path) -> None:
     step = Finetune(epochs=4, batch=8, learning_rate=STILL, held_out=0.0, freeze_batch_norm_after=1)
     hasten.finetune(student(), samples(tmp_path), out=out, step=step, way=way())
     check_trained(out, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["module", "file"])
+def test_batch_norms_tell_which_channels_go_and_are_folded_afterwards(
+    kind: str, tmp_path: Path
+) -> None:
+    """Channels 0 and 2 have the small scales, and by their weights 1 and 3 would go."""
+    net = student()
+    with torch.no_grad():
+        net[0].weight[[1, 3]] *= 1e-3  # type: ignore[index]
+        net[1].weight[[0, 2]] = 1e-6  # type: ignore[index]
+    source: nn.Module | Path = net
+    if kind == "file":
+        source = tmp_path / "net.onnx"
+        whole = load(net, torch.zeros(1, 3, 6, 6), scratch=tmp_path, keep_batch_norms=True)
+        onnx.save(whole.graph, source)
+    step = PruneChannels(ratio=0.5, multiple=1, importance="batch_norm", reconstruct=False)
+    how = replace(way(), example=None) if kind == "file" else way()
+    hasten.prune(source, out=tmp_path / "small.onnx", step=step, way=how)
+    made = onnx.load(tmp_path / "small.onnx")
+    assert "BatchNormalization" not in {node.op_type for node in made.graph.node}
+    kept = net[0].weight[[1, 3]].detach().numpy() / np.sqrt(1 + 1e-5)  # type: ignore[index]
+    np.testing.assert_allclose(first_weight(made), kept, rtol=1e-4)

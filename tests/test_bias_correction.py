@@ -13,11 +13,12 @@ from onnx import helper, numpy_helper
 from hasten.compress import Context, StaticInt8, apply_step
 from hasten.compress.activations.channel_mean import ChannelMean
 from hasten.compress.quantization.bias_correction import correct_biases, correctable_inputs
+from hasten.compress.quantization.biased_layers import ChannelsOf
 from hasten.compress.quantization.rounding import Weights, quantize_weight
 from hasten.data import Samples
 from hasten.graph import Model, model_from_proto
 from int8_net import constants
-from onnx_models import model, run, value
+from onnx_models import model, run, value, weight
 
 _CHANNELS, _SIDE = 8, 6
 
@@ -70,6 +71,40 @@ def gemm_net(*, transposed: bool, alpha: float | None = None, beta: float | None
     )
 
 
+def deconv_net(*, stride: int) -> Model:
+    """A transposed convolution whose kernels are as wide as its steps: each output has one tap."""
+    weights = [tensor("w", _CHANNELS, 5, stride, stride, seed=1), tensor("b", 5, seed=2)]
+    node = helper.make_node("ConvTranspose", ["x", "w", "b"], ["y"], strides=[stride, stride])
+    side = _SIDE * stride
+    return model_from_proto(
+        model(
+            [node],
+            [value("x", ["n", _CHANNELS, _SIDE, _SIDE])],
+            [value("y", ["n", 5, side, side])],
+            weights,
+        ),
+        "deconv",
+    )
+
+
+def tokens_net(*, first: str, shape: tuple[int, ...] = (5,)) -> Model:
+    """A product of tokens, the last axis of a picture, with an Add behind it."""
+    reads = {"product": ["m", "b"], "bias": ["b", "m"]}[first]
+    bias = np.linspace(-1, 1, 5, dtype=np.float32).reshape(shape)  # it will have 8 bits
+    return model_from_proto(
+        model(
+            [
+                helper.make_node("MatMul", ["x", "w"], ["m"]),
+                helper.make_node("Add", reads, ["y"]),
+            ],
+            [value("x", ["n", _CHANNELS, _SIDE, _SIDE])],
+            [value("y", ["n", _CHANNELS, _SIDE, 5])],
+            [weight("w", _SIDE, 5), numpy_helper.from_array(bias, "b")],
+        ),
+        "tokens",
+    )
+
+
 NETS = {
     "conv": conv_net(),
     "conv without bias": conv_net(bias=False),
@@ -77,8 +112,19 @@ NETS = {
     "depthwise conv": conv_net(groups=_CHANNELS),
     "gemm": gemm_net(transposed=False),
     "gemm transposed": gemm_net(transposed=True),
+    "transposed conv": deconv_net(stride=2),
+    "tokens": tokens_net(first="product"),
+    "tokens, bias first": tokens_net(first="bias"),
+    "tokens, bias of three axes": tokens_net(first="product", shape=(1, 1, 5)),
 }
-every_net = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+#: The axis that their weights are rounded along, and that of the channels they give.
+AXES = {
+    **dict.fromkeys(NETS, (0, 1)),
+    "gemm": (1, 1),
+    "transposed conv": (1, 1),
+    **{name: (1, -1) for name in NETS if name.startswith("tokens")},
+}
+every_net = pytest.mark.parametrize("name", NETS)
 
 
 def with_rounded_weights(net: Model, *, axis: int, weights: Weights = "w8") -> Model:
@@ -96,21 +142,25 @@ def with_rounded_weights(net: Model, *, axis: int, weights: Weights = "w8") -> M
     return model_from_proto(graph, "rounded")
 
 
-def means(net: Model) -> dict[str, np.ndarray]:
+def means(net: Model) -> dict[ChannelsOf, np.ndarray]:
     feed = images()
-    flat = feed.reshape(len(feed), -1)
-    reads = correctable_inputs(net.graph)
-    return {name: (flat if name == "f" else feed.mean(axis=(2, 3))).mean(axis=0) for name in reads}
+    values = {"x": feed, "f": feed.reshape(len(feed), -1)}
+    found = {}
+    for of in correctable_inputs(net.graph):
+        mean = ChannelMean(of.axis)
+        mean.add(values[of.tensor])
+        found[of] = mean.value
+    return found
 
 
-def channel_shift(want: np.ndarray, got: np.ndarray) -> float:
+def channel_shift(want: np.ndarray, got: np.ndarray, channels: int = 1) -> float:
     """How far the mean output of a channel is off, for the worst channel."""
-    axes = tuple(axis for axis in range(want.ndim) if axis != 1)
+    axes = tuple(axis for axis in range(want.ndim) if axis != channels % want.ndim)
     return float(np.abs((got - want).mean(axis=axes)).max())
 
 
 def corrected(
-    net: Model, known: dict[str, np.ndarray] | None = None, weights: Weights = "w8"
+    net: Model, known: dict[ChannelsOf, np.ndarray] | None = None, weights: Weights = "w8"
 ) -> Model:
     found = correct_biases(net.graph, means(net) if known is None else known, weights)
     return model_from_proto(found, "corrected")
@@ -119,30 +169,39 @@ def corrected(
 @pytest.mark.parametrize("weights", ["w8", "w7"])
 @every_net
 def test_rounded_weights_shift_no_channel_once_the_bias_is_corrected(
-    net: Model, weights: Weights
+    name: str, weights: Weights
 ) -> None:
-    feed = {"x": images()}
-    axis = 1 if net is NETS["gemm"] else 0
+    net, feed = NETS[name], {"x": images()}
+    axis, channels = AXES[name]
     want = run(net, feed)["y"]
-    plain = channel_shift(
-        want, run(with_rounded_weights(net, axis=axis, weights=weights), feed)["y"]
-    )
-    after = with_rounded_weights(corrected(net, weights=weights), axis=axis, weights=weights)
-    assert channel_shift(want, run(after, feed)["y"]) < plain / 5
+
+    def shift(found: Model) -> float:
+        rounded = with_rounded_weights(found, axis=axis, weights=weights)
+        return channel_shift(want, run(rounded, feed)["y"], channels)
+
+    assert shift(corrected(net, weights=weights)) < shift(net) / 5
 
 
 @every_net
-def test_an_int8_model_has_means_closer_to_float_with_correction(
-    net: Model, tmp_path: Path
-) -> None:
-    feed = {"x": images()}
+def test_an_int8_model_has_means_closer_to_float_with_correction(name: str, tmp_path: Path) -> None:
+    net, feed = NETS[name], {"x": images()}
     want = run(net, feed)["y"]
+    # What an Add adds is rounded to a step of its result, and more than that has to be corrected.
+    weights: Weights = "w4" if name.startswith("tokens") else "w8"
     shifts = {}
     for bias in ("plain", "corrected"):
         place = Context(tmp_path, Samples(feed))
-        found = apply_step(net, StaticInt8("u8", bias=bias), place)
-        shifts[bias] = channel_shift(want, run(found, feed)["y"])
+        found = apply_step(net, StaticInt8("u8", weights, bias=bias), place)
+        shifts[bias] = channel_shift(want, run(found, feed)["y"], AXES[name][1])
     assert shifts["corrected"] < shifts["plain"]
+
+
+def test_a_product_whose_result_is_read_elsewhere_too_keeps_its_bias() -> None:
+    net = tokens_net(first="product")
+    proto = onnx.ModelProto()
+    proto.CopyFrom(net.graph)
+    proto.graph.output.append(value("m", ["n", _CHANNELS, _SIDE, 5]))
+    assert correctable_inputs(proto) == []
 
 
 def two_convs(biases: Sequence[str]) -> Model:
@@ -218,11 +277,14 @@ def test_the_given_graph_is_left_as_it_was() -> None:
 # Channel means
 
 
+@pytest.mark.parametrize("channels", [1, -1])
 @pytest.mark.parametrize("shape", [(30, 4), (30, 4, 5), (30, 4, 5, 3)])
-def test_a_streamed_channel_mean_equals_that_of_the_whole(shape: tuple[int, ...]) -> None:
+def test_a_streamed_channel_mean_equals_that_of_the_whole(
+    shape: tuple[int, ...], channels: int
+) -> None:
     whole = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    streamed = ChannelMean()
-    for part in np.split(whole, [1, 7, 20]):
+    streamed = ChannelMean(channels)
+    for part in np.split(whole, [1, 7, 20, 20]):
         streamed.add(part)
-    axes = tuple(axis for axis in range(whole.ndim) if axis != 1)
+    axes = tuple(axis for axis in range(whole.ndim) if axis != channels % whole.ndim)
     np.testing.assert_allclose(streamed.value, whole.mean(axis=axes, dtype=np.float64), rtol=1e-12)

@@ -143,6 +143,24 @@ def shared(what: str) -> Model:
     return net(f"shared {what}", nodes, weights, 3, SIDE, SIDE)
 
 
+def test_a_bias_that_all_tokens_share_stays_one_and_shapes_can_be_inferred(tmp_path: Path) -> None:
+    """The axis of tokens counts as channels too, and none of its channels moves."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("Add", ["m", "b"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "v"], ["y"]),
+    ]
+    weights = [made("w", 6, 8), made("b", 8), made("v", 8, 3)]
+    found = net("tokens", nodes, weights, 5, 6)
+    found.graph.graph.value_info.append(value("b", [8]))
+    given = {"x": np.ones((1, 5, 6), np.float32)}
+    equal = equalized(found, tmp_path)
+    assert constants(equal)["b"].shape == (8,)
+    onnx.shape_inference.infer_shapes(equal.graph)
+    np.testing.assert_allclose(run(equal, given)["y"], run(found, given)["y"], rtol=1e-4)
+
+
 def test_weights_that_two_layers_share_stay_shared(tmp_path: Path) -> None:
     found = shared("w")
     with pytest.raises(RefusedError, match="nothing to equalize"):

@@ -12,7 +12,7 @@ from hasten.compress import Context
 from hasten.compress.pruning.groups import channel_groups
 from hasten.compress.pruning.importance import Importance, importances
 from hasten.data import Samples
-from hasten.errors import RefusedError
+from hasten.errors import DataError, RefusedError
 from hasten.graph import Model, model_from_proto
 from nets import conv_net, images, labels
 from prunable_nets import normalised
@@ -68,6 +68,17 @@ def test_gradients_are_the_same_each_time(tmp_path: Path) -> None:
     context = Context(tmp_path, samples(labelled=True))
     first, second = (values(small(), "taylor", context) for _ in range(2))
     np.testing.assert_array_equal(first["w2"], second["w2"])
+
+
+def test_labels_that_are_no_classes_of_the_output_are_one_line(tmp_path: Path) -> None:
+    for found, wrong in ((small(), np.full(12, 10)), (normalised(), np.zeros(12, int))):
+        shape = [12, *(dim or 1 for dim in found.signature.inputs[0].shape[1:])]
+        given = Samples({"x": np.ones(shape, np.float32)}, wrong, source="made.npz")
+        with pytest.raises(
+            DataError, match=r"^Expected labels that output y .* at made.npz"
+        ) as said:
+            values(found, "taylor", Context(tmp_path, given))
+        assert "\n" not in str(said.value)
 
 
 def test_gradients_need_samples(tmp_path: Path) -> None:

@@ -68,6 +68,16 @@ def test_layers_are_normalized_with_all_outputs(axis: int) -> None:
     assert_same(net, "v0", "v0.1", "v0.2")
 
 
+def test_int32_offsets_of_any_width_are_computed_beforehand() -> None:
+    """DEQUANTIZE has a kernel for 8 and 16 bits, and none for what biases are stored in."""
+    net = Net({"x": [3, 768]})
+    codes = net.constant(np.arange(-384, 384, dtype=np.int32))
+    form = (net.constant(np.array(0.01, np.float32)), net.constant(np.array(0, np.int32)))
+    offset = net.add("DequantizeLinear", codes, *form)
+    lowering = assert_same(net, net.add("LayerNormalization", "x", net.weights(768), offset))
+    assert "DEQUANTIZE" not in kinds(lowering)
+
+
 def test_batch_normalization_alone_is_a_factor_and_an_offset() -> None:
     net = Net({"x": [3, 6, 6]})
     variance = net.constant(np.array([0.5, 1, 2], np.float32))

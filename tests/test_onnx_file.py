@@ -44,6 +44,21 @@ def test_the_signature_leaves_out_initializers_and_frees_named_dimensions(tmp_pa
     assert [str(spec) for spec in read.signature.outputs] == ["y: float32[?,3]"]
 
 
+@pytest.mark.parametrize("ir_version", [3, 9])
+def test_constants_that_are_listed_as_inputs_are_constants(ir_version: int, tmp_path: Path) -> None:
+    """As they had to be before IR version 4, in which a new constant would need to be listed."""
+    proto = linear()
+    proto.graph.input.append(value("w", [4, 3]))
+    proto.opset_import[0].version = 8
+    proto.ir_version = ir_version
+    found = read_onnx(_written(tmp_path, proto))
+    assert [entry.name for entry in found.graph.graph.input] == ["x"]
+    assert found.graph.ir_version == max(4, ir_version)
+    x = np.ones((2, 4), np.float32)
+    want = run(model_from_proto(linear()), {"x": x})["y"]
+    np.testing.assert_array_equal(run(found, {"x": x})["y"], want)
+
+
 @pytest.mark.parametrize(
     ("elem_type", "name"),
     [(TensorProto.BFLOAT16, "bfloat16"), (TensorProto.STRING, "str"), (TensorProto.BOOL, "bool")],

@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 
 from hasten.compress import Context, PruneChannels, apply_step
 from hasten.compress.pruning.groups import channel_map
+from hasten.compress.pruning.held_out import divided
 from hasten.compress.pruning.reconstruction import reconstructed
 from hasten.compress.pruning.removal import pruned
 from hasten.data import Samples
@@ -48,6 +49,25 @@ def redundant() -> Model:
     return model_from_proto(graph, "redundant")
 
 
+def on_tokens() -> Model:
+    """Two products of tokens with biases in Adds; columns 4 to 7 between are sums of the others."""
+    first, mixing = RANDOM.normal(size=(6, 4)), RANDOM.normal(size=(4, 4))
+    nodes = [
+        helper.make_node("MatMul", ["x", "w1"], ["m"], "first"),
+        helper.make_node("Add", ["m", "b1"], ["h"]),
+        helper.make_node("MatMul", ["h", "w2"], ["g"], "second"),
+        helper.make_node("Add", ["g", "b2"], ["y"]),
+    ]
+    weights = [
+        tensor("w1", np.concatenate([first, first @ mixing], axis=1)),
+        tensor("b1", RANDOM.normal(size=8)),
+        tensor("w2", RANDOM.normal(size=(8, 3))),
+        tensor("b2", RANDOM.normal(size=3)),
+    ]
+    graph = model(nodes, [value("x", ["n", 5, 6])], [value("y", ["n", 5, 3])], weights)
+    return model_from_proto(graph, "tokens")
+
+
 def samples(count: int = 32) -> Samples:
     return Samples({"x": RANDOM.normal(size=(count, 3, 8, 8)).astype(np.float32)})
 
@@ -68,6 +88,48 @@ def test_channels_that_say_nothing_new_can_go_unnoticed(tmp_path: Path) -> None:
     unseen = samples()
     left = error(model_from_proto(solved, "solved"), whole, unseen)
     assert left < 1e-3 < error(model_from_proto(small, "small"), whole, unseen)
+
+
+def test_what_an_add_behind_a_product_adds_is_solved_too(tmp_path: Path) -> None:
+    whole = on_tokens()
+    found = channel_map(whole.graph)
+    (group,) = found.groups
+    keep = {group.name: range(4)}
+    small = pruned(found, keep)
+    tokens = Samples({"x": RANDOM.normal(size=(48, 5, 6)).astype(np.float32)})
+    context = Context(tmp_path, calibration=tokens)
+    solved = reconstructed(small, whole, found, keep, context)
+    unseen = Samples({"x": RANDOM.normal(size=(48, 5, 6)).astype(np.float32)})
+    assert error(model_from_proto(solved, "solved"), whole, unseen) < 1e-3
+    assert context.notes[0].startswith("prune_channels: 2 of 2 layers solved anew; the outputs'")
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 100.0])
+def test_samples_that_are_held_out_are_never_met_worse(scale: float, tmp_path: Path) -> None:
+    """Though those that it is solved with are of another size, and all alike."""
+    whole = redundant()
+    found = channel_map(whole.graph)
+    keep = {"w1": range(4)}
+    small = pruned(found, keep)
+    _, held = divided(Samples({"x": np.arange(16)[:, np.newaxis]}))
+    at = held.arrays["x"].ravel()
+    images = np.repeat(RANDOM.normal(size=(1, 3, 8, 8)) * scale, 16, axis=0).astype(np.float32)
+    images[at] = RANDOM.normal(size=(len(at), 3, 8, 8))
+    context = Context(tmp_path, calibration=Samples({"x": images}))
+    left = reconstructed(small, whole, found, keep, context)
+    unseen = Samples({"x": images[at]})
+    before = error(model_from_proto(small, "small"), whole, unseen)
+    after = error(model_from_proto(left, "left"), whole, unseen)
+    assert after == before if left is small else after < before
+
+
+def test_a_single_sample_is_enough(tmp_path: Path) -> None:
+    whole = redundant()
+    found = channel_map(whole.graph)
+    keep = {"w1": range(4)}
+    small, context = pruned(found, keep), Context(tmp_path, calibration=samples(1))
+    left = reconstructed(small, whole, found, keep, context)
+    assert error(model_from_proto(left, "left"), whole, samples()) < 0.1
 
 
 def test_weights_stay_what_they_were_where_no_channel_goes(tmp_path: Path) -> None:

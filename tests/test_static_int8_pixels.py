@@ -8,13 +8,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 
 from hasten.compress import Context, FoldInput, StaticInt8, apply_step
 from hasten.data import Preprocessing, Samples
-from hasten.graph import Model
+from hasten.graph import Model, model_from_proto
 from int8_net import Activations, answers, constants, every_dtype, every_runtime, net, sqnr_db
-from nets import SIDE
-from onnx_models import run
+from nets import SIDE, filters
+from onnx_models import model, run, value
 
 _LITE = Preprocessing((SIDE, SIDE), mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 _IMAGENET = Preprocessing((SIDE, SIDE), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -54,6 +55,26 @@ def test_pixels_enter_the_integer_convolution_as_they_are(tmp_path: Path) -> Non
     source = next(node for node in graph.node if first.input[0] in node.output)
     assert source.op_type == "Transpose"
     assert source.input[0] == "x"
+
+
+@pytest.mark.parametrize("kind", ["Pad", "Split", "MaxPool"])
+def test_what_passes_pixels_on_as_they_are_comes_to_an_end(kind: str, tmp_path: Path) -> None:
+    """They have a scale already, which the writer would look for without end."""
+    first = {
+        "Pad": helper.make_node("Pad", ["x", "sizes"], ["a"]),
+        "Split": helper.make_node("Split", ["x"], ["a", "rest"], axis=2, num_outputs=2),
+        "MaxPool": helper.make_node("MaxPool", ["x"], ["a"], kernel_shape=[2, 2]),
+    }[kind]
+    sizes = numpy_helper.from_array(np.array([0, 0, 0, 0, 0, 0, 1, 1]), "sizes")
+    nodes = [first, *(helper.make_node("Conv", [at, "w"], [f"y{at}"]) for at in "ax")]
+    outputs = [value(f"y{at}", ["n", 8, None, None]) for at in "ax"]
+    weights = [filters("w", 8, 3, 3, 3, seed=0), sizes]
+    proto = model(nodes, [value("x", ["n", 3, SIDE, SIDE])], outputs, weights)
+    plain = model_from_proto(proto, "passing")
+    place = Context(tmp_path, Samples({"x": pixels()}, preprocessing={"x": _LITE}), {"x": _LITE})
+    found = apply_step(apply_step(plain, FoldInput(), place), StaticInt8("u8", "w7"), place)
+    want, got = run(plain, {"x": _LITE.apply(pixels())}), run(found, {"x": pixels()})
+    assert all(sqnr_db(want[name], got[name]) > 20 for name in want)
 
 
 def optimised(found: Model, folder: Path) -> onnx.GraphProto:

@@ -14,7 +14,7 @@ from hasten.data import Samples
 from hasten.errors import RefusedError
 from hasten.graph import Model, model_from_proto
 from int8_net import context, net
-from onnx_models import branching, linear, model, value
+from onnx_models import branching, linear, model, value, weight
 
 
 def reason(found: Model, place: Context) -> str:
@@ -52,16 +52,31 @@ def test_a_tflite_file_is_refused(tmp_path: Path) -> None:
     assert ".tflite runs as it is" in reason(found, context(tmp_path))
 
 
-def test_an_activation_that_overflows_is_refused_by_name(tmp_path: Path) -> None:
+def test_where_all_that_is_made_overflows_it_is_refused_by_name(tmp_path: Path) -> None:
     place = Context(tmp_path, Samples({"x": np.full((2, 4), 3e38, np.float32)}))
     message = reason(model_from_proto(linear(), "linear"), place)
-    assert "NaN or infinite - at y" in message
+    reason_told = "product: no range is known, as of infinities"
+    assert message == f"nothing is left to quantize: {reason_told}"
 
 
-def test_what_the_writer_cannot_take_is_refused(tmp_path: Path) -> None:
+def test_an_activation_that_is_no_number_is_refused_by_name(tmp_path: Path) -> None:
+    proto = model(
+        [helper.make_node("Sqrt", ["x"], ["s"]), helper.make_node("MatMul", ["s", "w"], ["y"])],
+        [value("x", ["n", 4])],
+        [value("y", ["n", 3])],
+        [weight("w", 4, 3)],
+    )
+    place = Context(tmp_path, Samples({"x": np.full((2, 4), -1, np.float32)}))
+    message = reason(model_from_proto(proto, "roots"), place)
+    assert "an activation cannot be calibrated" in message
+    assert "NaN - at s" in message
+
+
+def test_without_any_range_it_is_refused(tmp_path: Path) -> None:
     place = context(tmp_path)
     place.observations[net().digest] = Observation({}, {})
-    assert "QDQ writer failed" in reason(net(), place)
+    message = reason(net(), place)
+    assert message.startswith("nothing is left to quantize: first and 7 more: no range is known")
 
 
 def test_half_precision_weights_are_refused(tmp_path: Path) -> None:

@@ -196,8 +196,9 @@ def test_a_model_with_control_flow_is_compressed_around_it(tmp_path: Path) -> No
 
 
 def test_weights_that_are_listed_as_inputs_are_compressed_too(tmp_path: Path) -> None:
-    plain = product()
-    plain.graph.graph.input.append(value("w", [64, 32]))
+    proto = product().graph
+    proto.graph.input.append(value("w", [64, 32]))
+    plain = model_from_proto(proto, "listed")
     found = compressed(plain, tmp_path)
     assert [entry.name for entry in found.graph.graph.input] == ["x"]
     assert run(found, feed(plain))["y"].shape == (4, 32)
@@ -224,10 +225,25 @@ def test_quantized_graphs_are_refused(tmp_path: Path) -> None:
     assert "no float32 weights" in reason(compressed(product(), tmp_path), tmp_path)
 
 
-def test_an_old_opset_is_refused(tmp_path: Path) -> None:
-    plain = product()
-    plain.graph.opset_import[0].version = 11
-    assert "needs opset 13, the graph imports 11" in reason(plain, tmp_path)
+def test_a_graph_of_an_older_opset_is_lifted(tmp_path: Path) -> None:
+    old = product()
+    old.graph.opset_import[0].version = 11
+    found = compressed(old, tmp_path)
+    assert [opset.version for opset in found.graph.opset_import] == [13]
+    want, got = run(old, feed(old))["y"], run(found, feed(old))["y"]
+    assert sqnr_db(want, got) > 30
+
+
+def test_an_opset_that_cannot_be_lifted_is_refused(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("RNN", ["m", "i", "r"], ["y"], hidden_size=5),
+    ]
+    weights = [weight("w", 64, 32), weight("i", 1, 5, 32), weight("r", 1, 5, 5)]
+    proto = model(nodes, [value("x", [3, "n", 64])], [value("y", [3, 1, "n", 5])], weights)
+    proto.opset_import[0].version = 6
+    message = reason(model_from_proto(proto, "old"), tmp_path)
+    assert "needs opset 13, and the graph's 6 cannot be lifted to it: RuntimeError" in message
 
 
 def test_a_tflite_file_is_refused(tmp_path: Path) -> None:

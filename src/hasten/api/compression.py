@@ -192,7 +192,7 @@ def _alone(
         cache = StepCache.of_user() if way.cache else None
         chain = apply_recipe(read.model, recipe, context, cache)
         made, notes = chain.models[-1], chain.notes
-        if recipe.trains_float:
+        if recipe.keeps_batch_norms:
             made, said = cleaned(made, read.validation, context.scratch)
             notes = (*notes, *said)
         pair = measure_pair(*_sides(recipe, read, made), _measuring(read, way, kind))
@@ -242,7 +242,7 @@ def _read(
             way.example,
             inputs=way.inputs,
             scratch=scratch,
-            keep_batch_norms=recipe.trains_float,
+            keep_batch_norms=recipe.keeps_batch_norms,
         )
     calibration, validation, notes = read_divided(data, model, way.seed, scratch, progress)
     metric = resolve_metric(way.metric, validation)
@@ -250,7 +250,8 @@ def _read(
         # Cleaning folds batch norms too: what is trained is cleaned afterwards.
         left: list[str] = []
         if not recipe.trains_float:
-            model, left = cleaned(model, validation, scratch)
+            norms = recipe.keeps_batch_norms
+            model, left = cleaned(model, validation, scratch, keep_batch_norms=norms)
         teaching: Model | str | None = None
         if _is_url(teacher):
             teaching = str(teacher)

@@ -85,12 +85,13 @@ def optimize(
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hasten-")))
         with progress.stage("reading the model", None):
             to_be_trained = recipe is not None and recipe.trains_float
+            with_norms = recipe is not None and recipe.keeps_batch_norms
             model = load(
                 source,
                 example,
                 inputs=inputs,
                 scratch=scratch,
-                keep_batch_norms=to_be_trained,
+                keep_batch_norms=with_norms,
             )
         calibration, validation, notes = read_divided(
             division, model, settings.seed, scratch, progress
@@ -99,7 +100,7 @@ def optimize(
         with progress.stage("cleaning the graph", None):
             left: list[str] = []
             if not to_be_trained:  # cleaning folds batch norms, which training needs
-                model, left = cleaned(model, validation, scratch)
+                model, left = cleaned(model, validation, scratch, keep_batch_norms=with_norms)
         chain = None
         if recipe is not None:
             training = read_training(division, model, recipe, scratch, progress)

@@ -177,7 +177,9 @@ def _by_difference(advance: Advance) -> Callable[[int, int], None]:
     return told
 
 
-def cleaned(model: Model, samples: Samples, scratch: Path) -> tuple[Model, list[str]]:
+def cleaned(
+    model: Model, samples: Samples, scratch: Path, *, keep_batch_norms: bool = False
+) -> tuple[Model, list[str]]:
     """Return the model with less in it, or as it was with the reason why."""
     origin = model.tflite
     if model.format != "onnx":
@@ -186,6 +188,7 @@ def cleaned(model: Model, samples: Samples, scratch: Path) -> tuple[Model, list[
     notes = [] if origin is None else list(origin.notes)
     feed, _ = next(samples.batches(model.signature, 1))
     try:
-        return cleaned_in_worker(model, feed, scratch), notes
+        made = cleaned_in_worker(model, feed, scratch, keep_batch_norms=keep_batch_norms)
+        return made, notes
     except RefusedError as refused:
         return model, [*notes, f"the graph was not cleaned: {refused}"]

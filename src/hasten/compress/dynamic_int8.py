@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from hasten.compress.effect import Effect
 from hasten.compress.quantization.rounding import Weights
+from hasten.compress.quantization.writer_form import for_writers
 from hasten.compress.step import (
     Context,
     StepConfig,
@@ -14,6 +15,7 @@ from hasten.compress.step import (
     refuse_control_flow,
 )
 from hasten.errors import RefusedError, one_line
+from hasten.graph.batch_norm import without_batch_norms
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +43,7 @@ def apply(model: Model, config: DynamicInt8, context: Context) -> Model:
     refuse_control_flow(model, "dynamic int8")
     if config.weights == "w4":
         raise RefusedError("dynamic int8 has weights of 8 or 7 bits, not of 4")
+    model = without_batch_norms(model)
     target = context.scratch / f"dynamic-{model.digest[:16]}.onnx"
     try:
         quantized = _quantized(model.graph, target, config.weights)
@@ -57,8 +60,7 @@ def _quantized(graph: onnx.ModelProto, target: Path, weights: Weights) -> onnx.M
     """ONNX Runtime's dynamic quantizer, which hands over its result as a file."""
     import onnx
 
-    source = onnx.ModelProto()
-    source.CopyFrom(graph)
+    source = for_writers(graph)
     with quiet_quantizer():
         from onnxruntime.quantization import QuantType, quantize_dynamic
 

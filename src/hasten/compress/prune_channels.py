@@ -91,6 +91,11 @@ class PruneChannels(StepConfig, frozen=True, tag="prune_channels"):
         """Samples, where gradients tell the importance."""
         return frozenset({"calibration"} if self.importance == "taylor" else ())
 
+    @property
+    def reads_batch_norms(self) -> bool:
+        """Where their scales tell the importance."""
+        return self.importance == "batch_norm"
+
 
 def apply(model: Model, config: PruneChannels, context: Context) -> Model:
     """Remove channels; RefusedError says why there are none, or that the goal is out of reach."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hasten.compress.step import Context, StepConfig, applied
 from hasten.errors import OptionError, RefusedError
-from hasten.graph import FLOAT, all_nodes
+from hasten.graph import FLOAT, all_nodes, attribute_of
 
 if TYPE_CHECKING:
     import onnx
@@ -205,7 +205,6 @@ def _input_axis(node: onnx.NodeProto, at: int) -> int | None:
     if at == 0 and node.op_type != "Gemm":
         return None
     if node.op_type == "Gemm":
-        name = ("transA", "transB")[at]
-        transposed = any(one.name == name and one.i for one in node.attribute)
-        return int((at == 0) != transposed)
+        transposed = attribute_of(node, ("transA", "transB")[at], 0)
+        return int((at == 0) != bool(transposed))
     return {"Conv": 1, "ConvTranspose": 0}.get(node.op_type)

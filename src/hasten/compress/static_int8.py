@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from hasten.compress.activations.observation import folded_ranges, observe
@@ -9,11 +10,14 @@ from hasten.compress.effect import Effect
 from hasten.compress.quantization.adaptive_rounding import round_adaptively
 from hasten.compress.quantization.bias_correction import correct_biases
 from hasten.compress.quantization.calibration import CALIBRATORS
-from hasten.compress.quantization.qdq_writer import Activations, write_qdq
+from hasten.compress.quantization.float_nodes import told
+from hasten.compress.quantization.own_weights import with_own_weights
+from hasten.compress.quantization.qdq_writer import Activations, Quantized, quantized
 from hasten.compress.quantization.rounding import RoundedWeight, Weights
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
 from hasten.errors import RefusedError
 from hasten.graph import FLOAT, blocks
+from hasten.graph.batch_norm import without_batch_norms
 
 if TYPE_CHECKING:
     import onnx
@@ -55,28 +59,51 @@ def apply(model: Model, config: StaticInt8, context: Context) -> Model:
         raise RefusedError("static int8 needs calibration samples: give --data")
     if not _quantizable(model.graph):
         raise RefusedError("the graph has no convolution or matrix product with constant weights")
+    model = _prepared(model, context)
     calibrate = CALIBRATORS[config.calibrator]
     seen = observe(model, context)
     ranges = {name: calibrate(histogram) for name, histogram in seen.histograms.items()}
     ranges |= folded_ranges(model, context)
-    graph = model.graph
-    kept = _float_nodes(graph, config.float_blocks)
+    means = {of: mean.value for of, mean in seen.means.items()}
     corrected = config.bias == "corrected"
     rounded: dict[str, RoundedWeight] = {}
     if config.rounding == "adaptive":
         rounded = round_adaptively(model, context, config.weights, corrected=corrected)
-    if corrected:
-        means = {name: mean.value for name, mean in seen.means.items()}
-        graph = correct_biases(graph, means, config.weights, rounded, float_nodes=kept)
-    graph = write_qdq(
-        graph,
-        ranges,
-        activations=config.activations,
-        weights=config.weights,
-        rounded=rounded,
-        float_nodes=kept,
-    )
-    return model.evolve(graph, model.signature, applied(config))
+
+    def made(kept: frozenset[str]) -> Quantized:
+        graph = model.graph
+        if corrected:
+            graph = correct_biases(graph, means, config.weights, rounded, float_nodes=kept)
+        return quantized(
+            graph,
+            ranges,
+            activations=config.activations,
+            weights=config.weights,
+            rounded=rounded,
+            float_nodes=kept,
+        )
+
+    asked = _float_nodes(model.graph, config.float_blocks)
+    found = made(asked)
+    if found.left:
+        # Their biases were corrected for rounding that does not happen.
+        context.notes.append(f"static int8 leaves in float: {told(found.left)}")
+        found = made(asked | set(found.left))
+    return model.evolve(found.graph, model.signature, applied(config))
+
+
+def _prepared(model: Model, context: Context) -> Model:
+    """Return the model without batch norms, and with a copy of a tied weight for each way of it."""
+    made = _ready(model)
+    if made is not model and model.digest in context.unfolded:
+        context.unfolded[made.digest] = _ready(context.unfolded[model.digest])
+    return made
+
+
+def _ready(model: Model) -> Model:
+    plain = without_batch_norms(model)
+    graph = with_own_weights(plain.graph)
+    return plain if graph is plain.graph else replace(plain, content=graph)
 
 
 def _float_nodes(graph: onnx.ModelProto, names: tuple[str, ...]) -> frozenset[str]:

@@ -14,6 +14,7 @@ import msgspec
 from hasten.compress.activations.channel_mean import ChannelMean
 from hasten.compress.activations.histogram import Histogram
 from hasten.compress.effect import Effect, Need
+from hasten.compress.quantization.biased_layers import ChannelsOf
 from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError
 from hasten.graph import AppliedStep, Model
@@ -47,13 +48,18 @@ class StepConfig(msgspec.Struct, frozen=True, tag_field="step"):
         """Samples that it cannot do without; a config whose settings decide this says so here."""
         return self.effect.needs
 
+    @property
+    def reads_batch_norms(self) -> bool:
+        """Whether it asks batch norms for something, so that they are folded only afterwards."""
+        return False
+
 
 @dataclass(frozen=True)
 class Observation:
-    """What calibration samples looked like inside a model, by the names of its tensors."""
+    """What calibration samples looked like inside a model: ranges by tensor, means by channels."""
 
     histograms: Mapping[str, Histogram]
-    means: Mapping[str, ChannelMean]
+    means: Mapping[ChannelsOf, ChannelMean]
 
 
 class Stopwatch(Protocol):

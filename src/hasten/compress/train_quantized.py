@@ -14,7 +14,8 @@ import numpy as np
 from hasten.compress.activations.observation import folded_ranges, observe
 from hasten.compress.effect import Effect, Need
 from hasten.compress.quantization.calibration import CALIBRATORS, Range
-from hasten.compress.quantization.qdq_writer import ranges_of_kernels, write_qdq
+from hasten.compress.quantization.kernel_ranges import ranges_of_kernels
+from hasten.compress.quantization.qdq_writer import write_qdq
 from hasten.compress.quantization.rounding import PEAKS, Weights, round_weights
 from hasten.compress.quantization.trained_source import trained_source
 from hasten.compress.static_int8 import Calibrator

@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from hasten.compress.effect import Effect
-from hasten.compress.quantization.qdq_writer import lifted
 from hasten.compress.quantization.weight_only import with_integer_weights
 from hasten.compress.step import Context, StepConfig, applied
+from hasten.graph.batch_norm import without_batch_norms
 
 if TYPE_CHECKING:
     from hasten.graph import Model
 
 __all__ = ["WeightInt4", "apply"]
-
-#: ONNX has INT4 from this opset on.
-_OPSET = 21
 
 
 class WeightInt4(StepConfig, frozen=True, tag="weight_int4"):
@@ -31,5 +28,5 @@ class WeightInt4(StepConfig, frozen=True, tag="weight_int4"):
 def apply(model: Model, config: WeightInt4, context: Context) -> Model:
     """Store the weights as INT4, and put a DequantizeLinear before their use."""
     del context
-    graph = with_integer_weights(lifted(model.graph, _OPSET), "w4")
+    graph = with_integer_weights(without_batch_norms(model).graph, "w4")
     return model.evolve(graph, model.signature, applied(config))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from hasten.compress.effect import Effect
 from hasten.compress.quantization.weight_only import with_integer_weights
 from hasten.compress.step import Context, StepConfig, applied
+from hasten.graph.batch_norm import without_batch_norms
 
 if TYPE_CHECKING:
     from hasten.graph import Model
@@ -23,5 +24,5 @@ class WeightInt8(StepConfig, frozen=True, tag="weight_int8"):
 def apply(model: Model, config: WeightInt8, context: Context) -> Model:
     """Put the weights through QuantizeLinear for good, and a DequantizeLinear before their use."""
     del context
-    graph = with_integer_weights(model.graph, "w8")
+    graph = with_integer_weights(without_batch_norms(model).graph, "w8")
     return model.evolve(graph, model.signature, applied(config))

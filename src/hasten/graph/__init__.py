@@ -6,7 +6,13 @@ that needs it, so a worker process that only runs a model stays small.
 
 from hasten.graph.blocks import Block, blocks, node_names
 from hasten.graph.clean import Arrays, Run, clean
-from hasten.graph.constants import FLOAT, constants_of, drop_unused, initializer_arrays
+from hasten.graph.constants import (
+    FLOAT,
+    constant_arrays,
+    constants_of,
+    drop_unused,
+    initializer_arrays,
+)
 from hasten.graph.derived import Derivations, fold_derived, parents_of
 from hasten.graph.load import load
 from hasten.graph.model import AppliedStep, Model, TFLiteSource, TorchSource
@@ -50,6 +56,7 @@ __all__ = [
     "attribute_of",
     "blocks",
     "clean",
+    "constant_arrays",
     "constants_of",
     "control_flow",
     "drop_unused",

@@ -111,6 +111,7 @@ def _foldable(linear: onnx.NodeProto, norm: onnx.NodeProto, constants: set[str])
     return (
         linear.op_type in _LINEAR
         and all(value == 1.0 for value in scaled)
+        and not attribute_of(norm, "training_mode", 0)
         and all(name in constants for name in wanted)
         and len(norm.output) == 1
     )

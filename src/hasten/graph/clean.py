@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,16 +33,20 @@ Run = Callable[[Model, Arrays], Arrays]
 _RELATIVE = 1e-3
 _ABSOLUTE = 1e-4
 
+#: What onnxslim calls that which folds batch norms.
+_FOLDING_NORMS = ("FusionConvBN", "FusionConvTransposeBN")
+
 #: onnxslim copies the model several times, and beyond protobuf's limit works through files.
 _MAX_BYTES = 2**31 - 1
 
 
-def clean(model: Model, run: Run, feed: Arrays) -> Model:
+def clean(model: Model, run: Run, feed: Arrays, *, keep_batch_norms: bool = False) -> Model:
     """Return the same model with less in it; names, dtypes and shapes at its edge stay.
 
     Every node of the result has a name of its own and every value that ONNX shape inference
     understands has its shape. ``run`` computes a model's outputs for ``feed``, and is called for
     both: cleaning is kept only where they agree. It is exact, so it is no step of the model.
+    ``keep_batch_norms`` is for steps that ask them for something.
 
     Raises RefusedError with the reason when onnxslim fails or the outputs differ; the caller keeps
     the model as it was.
@@ -50,7 +54,7 @@ def clean(model: Model, run: Run, feed: Arrays) -> Model:
     graph = model.graph
     if graph.ByteSize() > _MAX_BYTES:
         raise RefusedError(f"cleaning {model.name}: larger than 2 GB")
-    slim = _slimmed(graph, model.name)
+    slim = _slimmed(graph, model.name, _FOLDING_NORMS if keep_batch_norms else ())
     _name_nodes(slim)
     slim = _with_shapes(slim, model.name)
     signature = signature_of(slim, where=model.name)
@@ -63,7 +67,7 @@ def clean(model: Model, run: Run, feed: Arrays) -> Model:
     return cleaned
 
 
-def _slimmed(graph: onnx.ModelProto, name: str) -> onnx.ModelProto:
+def _slimmed(graph: onnx.ModelProto, name: str, skipped: Sequence[str]) -> onnx.ModelProto:
     import onnx
     import onnxslim
     from onnx import checker
@@ -77,7 +81,7 @@ def _slimmed(graph: onnx.ModelProto, name: str) -> onnx.ModelProto:
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            slim: onnx.ModelProto = onnxslim.slim(copy)
+            slim: onnx.ModelProto = onnxslim.slim(copy, skip_fusion_patterns=list(skipped))
         _keep_edges(slim, graph)
         _show_parameters(slim, hidden, parameter_names(copy))
         checker.check_model(slim)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
-__all__ = ["FLOAT", "constants_of", "drop_unused", "initializer_arrays"]
+__all__ = ["FLOAT", "constant_arrays", "constants_of", "drop_unused", "initializer_arrays"]
 
 #: TensorProto.FLOAT, without importing onnx.
 FLOAT = 1
@@ -26,6 +26,27 @@ def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
         if attribute.name == "value"
     }
     return made | {tensor.name: tensor for tensor in graph.initializer}
+
+
+def constant_arrays(graph: onnx.GraphProto) -> dict[str, npt.NDArray[Any]]:
+    """Return all constants of a graph as arrays, by name: initializers, and Constants of any form.
+
+    A Constant says its value as a tensor, a number or a list of numbers.
+    """
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    kinds = {"value_float": np.float32, "value_int": np.int64}
+    found: dict[str, npt.NDArray[Any]] = {}
+    for node in graph.node:
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            value = helper.get_attribute_value(attribute)
+            if attribute.name == "value":
+                found[node.output[0]] = numpy_helper.to_array(value)
+            elif attribute.name.removesuffix("s") in kinds:
+                dtype = kinds[attribute.name.removesuffix("s")]
+                found[node.output[0]] = np.array(value, dtype)
+    return found | initializer_arrays(graph)
 
 
 def initializer_arrays(graph: onnx.GraphProto) -> dict[str, npt.NDArray[Any]]:

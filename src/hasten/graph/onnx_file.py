@@ -23,6 +23,8 @@ __all__ = [
     "write_onnx",
 ]
 
+#: The first IR version in which constants need not be inputs too.
+_OWN_CONSTANTS = 4
 #: Protocol buffers refuse larger messages.
 _MAX_PROTO_BYTES = 2**31 - 1
 
@@ -213,6 +215,7 @@ def _checked_model(proto: onnx.ModelProto, name: str, *, where: str) -> Model:
             where=where,
             hint="custom operators need a domain of their own",
         )
+    proto = _with_own_constants(proto)
     signature = signature_of(proto, where=where)
     proto = _with_output_shapes(proto, where)
     if proto.ByteSize() <= _MAX_PROTO_BYTES:
@@ -223,6 +226,26 @@ def _checked_model(proto: onnx.ModelProto, name: str, *, where: str) -> Model:
                 expected="a valid ONNX model", got=one_line(error), where=where
             ) from None
     return Model(name=name, content=proto, signature=signature)
+
+
+def _with_own_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with no constant among its inputs, itself where none is.
+
+    Files before IR version 4 have to list them there, and later ones may, so that a caller could
+    give others: here they are constants, and whoever makes a new one need not list it.
+    """
+    import onnx
+
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value for value in proto.graph.input if value.name not in constants]
+    if proto.ir_version >= _OWN_CONSTANTS and len(inputs) == len(proto.graph.input):
+        return proto
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    made.ir_version = max(proto.ir_version, _OWN_CONSTANTS)
+    del made.graph.input[:]
+    made.graph.input.extend(inputs)
+    return made
 
 
 def _default_opset(proto: onnx.ModelProto) -> int:

@@ -22,6 +22,7 @@ __all__ = [
     "undefined_in_default_domain",
     "unknown_operators",
     "with_subgraphs",
+    "without_defaults",
 ]
 
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
@@ -71,6 +72,28 @@ def attribute_of(node: onnx.NodeProto, name: str, default: Any) -> Any:
 
     found = next((one for one in node.attribute if one.name == name), None)
     return default if found is None else helper.get_attribute_value(found)
+
+
+def without_defaults(node: onnx.NodeProto, opset: int) -> onnx.NodeProto:
+    """Return a copy of a node of ONNX's own without attributes that say what is the default."""
+    from onnx import defs, helper
+
+    made = type(node)()
+    made.CopyFrom(node)
+    if not defs.has(node.op_type, opset, ""):
+        return made
+    schema = defs.get_schema(node.op_type, opset, "").attributes
+    said = [
+        one
+        for one in node.attribute
+        if one.name not in schema
+        or not schema[one.name].default_value.type
+        or helper.get_attribute_value(schema[one.name].default_value)
+        != helper.get_attribute_value(one)
+    ]
+    del made.attribute[:]
+    made.attribute.extend(said)
+    return made
 
 
 def is_default_domain(domain: str) -> bool:

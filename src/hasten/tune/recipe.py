@@ -37,6 +37,11 @@ class Recipe(msgspec.Struct, frozen=True):
         effects = [step.effect for step in self.steps]
         return any("training" in one.needs and one.makes == "same" for one in effects)
 
+    @property
+    def keeps_batch_norms(self) -> bool:
+        """Whether batch norms are there for the steps, and are folded only after them."""
+        return self.trains_float or any(step.reads_batch_norms for step in self.steps)
+
     def place(self, at: int) -> str:
         """Say where a step stands, for messages."""
         tag = _tag(self.steps[at])

@@ -19,7 +19,7 @@ __all__ = ["clean_file", "cleaned"]
 _NO_LIMIT_S = float("inf")
 
 
-def cleaned(model: Model, feed: Arrays, scratch: Path) -> Model:
+def cleaned(model: Model, feed: Arrays, scratch: Path, *, keep_batch_norms: bool = False) -> Model:
     """Return the same model with less in it, see ``hasten.graph.clean``.
 
     ``feed`` is what outputs are compared on. Raises RefusedError where it cannot be cleaned,
@@ -37,8 +37,16 @@ def cleaned(model: Model, feed: Arrays, scratch: Path) -> Model:
         ):
             before, after = Path(folder, "before.onnx"), Path(folder, "after.onnx")
             before.write_bytes(model.payload)
-            files = str(before), str(after)
-            worker.begin(Clean(model.name, model.signature, *files, places, descriptor))
+            request = Clean(
+                name=model.name,
+                signature=model.signature,
+                model=str(before),
+                out=str(after),
+                keep_batch_norms=keep_batch_norms,
+                feed=places,
+                source=descriptor,
+            )
+            worker.begin(request)
             refusal = worker.answer(Cleaned, _NO_LIMIT_S, f"cleaning {model.name}").refusal
             if refusal:
                 raise RefusedError(refusal)
@@ -65,7 +73,7 @@ def clean_file(request: Clean, feed: Arrays) -> str:
             session.close()
 
     try:
-        made = clean(model, run, feed)
+        made = clean(model, run, feed, keep_batch_norms=request.keep_batch_norms)
     except RefusedError as refused:
         return str(refused)
     Path(request.out).write_bytes(made.payload)

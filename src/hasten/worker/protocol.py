@@ -86,6 +86,7 @@ class Clean(msgspec.Struct, frozen=True, tag=True):
     signature: Signature
     model: str
     out: str
+    keep_batch_norms: bool
     feed: tuple[Placed, ...]
     source: int
 

@@ -46,6 +46,7 @@ class Histogram:
         self.name = name
         self.total = 0
         self.zeros = 0
+        self.infinite = 0
         self._low = math.inf
         self._high = -math.inf
         self._exponent = _MIN_EXPONENT
@@ -74,7 +75,8 @@ class Histogram:
     def add(self, array: npt.NDArray[Any]) -> None:
         """Count the values of a float array of any shape; an empty one adds nothing.
 
-        Raises DataError if a value is NaN or infinite; then nothing of the array is counted.
+        Infinities have no bin: ``infinite`` says how many there were, and ``total`` leaves them
+        out. Raises DataError if a value is NaN; then nothing of the array is counted.
         """
         values = np.ravel(array)
         if values.dtype not in (np.float32, np.float64):
@@ -83,17 +85,25 @@ class Histogram:
             return
         low, high = float(values.min()), float(values.max())
         if not (math.isfinite(low) and math.isfinite(high)):
-            bad = values.size - int(np.count_nonzero(np.isfinite(values)))
-            raise DataError(
-                expected="finite values",
-                got=f"{bad} of {values.size} that are NaN or infinite",
-                where=self.name,
-            )
+            values = self._finite(values)
+            if not values.size:
+                return
+            low, high = float(values.min()), float(values.max())
         self._low, self._high = min(self._low, low), max(self._high, high)
         self._widen(max(self._high, -self._low))
         self._count(values)
         self.total += values.size
         self.zeros += values.size - int(np.count_nonzero(values))
+
+    def _finite(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        bad = int(np.count_nonzero(np.isnan(values)))
+        if bad:
+            raise DataError(
+                expected="numbers", got=f"{bad} of {values.size} that are NaN", where=self.name
+            )
+        finite: npt.NDArray[Any] = values[np.isfinite(values)]
+        self.infinite += values.size - finite.size
+        return finite
 
     def _widen(self, magnitude: float) -> None:
         """Double the width until ``magnitude`` fits, merging neighbours."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from hasten.compress.activations.observation import activations
 from hasten.compress.step import Context
 from hasten.data import Samples
-from hasten.graph import FLOAT
+from hasten.graph import FLOAT, attribute_of
 
 if TYPE_CHECKING:
     import onnx
@@ -91,27 +91,22 @@ class _Sums:
 
 
 def patches(
-    node: onnx.NodeProto, value: npt.NDArray[Any], weight: Sequence[int]
+    node: onnx.NodeProto, value: npt.NDArray[Any], weight: Sequence[int], count: int = _PATCHES
 ) -> npt.NDArray[np.float32]:
     """What a layer multiplies its weights with, of shape [groups, patches, d].
 
-    Of a large image an even grid of about 256 places is taken.
+    Of a large image an even grid of at most ``count`` places is taken.
     """
     if node.op_type != "Conv":
         return np.asarray(value.reshape(1, -1, value.shape[-1]), np.float32)
     rank = len(weight) - 2
-    attributes = {attribute.name: attribute for attribute in node.attribute}
-
-    def numbers(name: str, default: int) -> list[int]:
-        return list(attributes[name].ints) if name in attributes else [default] * rank
-
-    strides, dilations = numbers("strides", 1), numbers("dilations", 1)
+    strides, dilations = (attribute_of(node, name, [1] * rank) for name in ("strides", "dilations"))
     spans = [(size - 1) * by + 1 for size, by in zip(weight[2:], dilations, strict=True)]
-    before, after = _padding(attributes, value.shape[2:], spans, strides)
+    before, after = _padding(node, value.shape[2:], spans, strides)
     padded = np.pad(value, [(0, 0), (0, 0), *zip(before, after, strict=True)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, spans, tuple(range(2, 2 + rank)))
     places = [(s - 1) // by + 1 for s, by in zip(windows.shape[2 : 2 + rank], strides, strict=True)]
-    thin = _thinning(places, value.shape[0])
+    thin = _thinning(places, value.shape[0], count)
     steps = [slice(None, None, stride * thin) for stride in strides]
     holes = [slice(None, None, by) for by in dilations]
     chosen = windows[(slice(None), slice(None), *steps, *holes)]
@@ -122,26 +117,28 @@ def patches(
     return np.ascontiguousarray(ordered.reshape(groups, -1, math.prod(weight[1:])), np.float32)
 
 
-def outputs_at_patches(node: onnx.NodeProto, value: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def outputs_at_patches(
+    node: onnx.NodeProto, value: npt.NDArray[Any], count: int = _PATCHES
+) -> npt.NDArray[np.float32]:
     """What a layer gives at the places of ``patches``, of shape [patches, outputs]."""
     if node.op_type != "Conv":
         return np.asarray(value.reshape(-1, value.shape[-1]), np.float32)
-    thin = _thinning(value.shape[2:], value.shape[0])
+    thin = _thinning(value.shape[2:], value.shape[0], count)
     chosen = value[(slice(None), slice(None), *[slice(None, None, thin)] * (value.ndim - 2))]
     return np.asarray(np.moveaxis(chosen, 1, -1).reshape(-1, value.shape[1]), np.float32)
 
 
-def _thinning(places: Sequence[int], samples: int) -> int:
+def _thinning(places: Sequence[int], samples: int, count: int) -> int:
     """Of how many places along an axis one is taken."""
-    every: float = (math.prod(places) * samples / _PATCHES) ** (1 / len(places))
+    every: float = (math.prod(places) * samples / count) ** (1 / len(places))
     return max(1, math.ceil(every))
 
 
 def _padding(
-    attributes: dict[str, Any], sizes: Sequence[int], spans: Sequence[int], strides: Sequence[int]
+    node: onnx.NodeProto, sizes: Sequence[int], spans: Sequence[int], strides: Sequence[int]
 ) -> tuple[list[int], list[int]]:
     """Zeros before and after each spatial axis; SAME is worked out from the sizes."""
-    mode = attributes["auto_pad"].s if "auto_pad" in attributes else b"NOTSET"
+    mode = attribute_of(node, "auto_pad", b"NOTSET")
     rank = len(sizes)
     if mode.startswith(b"SAME"):
         totals = [
@@ -150,7 +147,9 @@ def _padding(
         ]
         less, more = [total // 2 for total in totals], [total - total // 2 for total in totals]
         return (less, more) if mode == b"SAME_UPPER" else (more, less)
-    given = list(attributes["pads"].ints) if "pads" in attributes else [0] * 2 * rank
+    if mode == b"VALID":
+        return [0] * rank, [0] * rank
+    given = list(attribute_of(node, "pads", [0] * 2 * rank))
     return given[:rank], given[rank:]
 
 
@@ -160,7 +159,7 @@ def has_moments(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) ->
     if tensor is None or tensor.data_type != FLOAT or node.input[0] in constants:
         return False
     if node.op_type == "Gemm":
-        return not any(a.name == "transA" and a.i for a in node.attribute)
+        return not attribute_of(node, "transA", 0)
     matrix = node.op_type == "MatMul" and len(tensor.dims) == 2  # noqa: PLR2004 - a matrix
     small = math.prod(tensor.dims[1:]) <= _MAX_COLUMNS
     return matrix or (node.op_type == "Conv" and small)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,10 @@ from hasten.compress.activations.histogram import Histogram
 from hasten.compress.fold_input import normalised_tensor, pixel_range
 from hasten.compress.quantization.bias_correction import correctable_inputs
 from hasten.compress.quantization.calibration import Range
-from hasten.compress.quantization.qdq_writer import quantized_kinds, removed_by_writer
+from hasten.compress.quantization.float_nodes import float_tensors
+from hasten.compress.quantization.masks import before_softmax, holds_masks, masked_tensors
+from hasten.compress.quantization.rectifiers import removed_by_writer
+from hasten.compress.quantization.writer_form import quantized_kinds
 from hasten.compress.step import Context, Observation
 from hasten.errors import DataError, RefusedError
 from hasten.graph import FLOAT, Signature, TensorSpec
@@ -38,8 +41,8 @@ def observe(model: Model, context: Context) -> Observation:
 
     A histogram is kept of each float32 activation whose range the QDQ writer uses and is not known
     already, channel means of what convolutions and matrix products read; so memory does not grow
-    with the number of samples. Observing the same model again costs nothing. Raises RefusedError
-    where an activation is NaN or infinite.
+    with the number of samples. What holds a mask has neither, for no range would do. Observing the
+    same model again costs nothing. Raises RefusedError where an activation is NaN.
     """
     if model.digest in context.observations:
         return context.observations[model.digest]
@@ -50,25 +53,36 @@ def observe(model: Model, context: Context) -> Observation:
     if not produced:
         raise RefusedError("the graph has no float32 activations that ONNX can infer")
     histograms = {name: Histogram(name=name) for name in (*inputs, *produced)}
-    means = {name: ChannelMean() for name in correctable_inputs(model.graph)}
-    for values in activations(model, [*histograms, *means], context):
+    means = {of: ChannelMean(of.axis) for of in correctable_inputs(model.graph)}
+    for values in activations(model, [*histograms, *(of.tensor for of in means)], context):
         for name, histogram in histograms.items():
             _add(histogram, values[name])
-        for name, mean in means.items():
-            mean.add(values[name])
-    observation = Observation(histograms, means)
+        for of, mean in means.items():
+            mean.add(values[of.tensor])
+    scores = before_softmax(model.graph)
+    whole = {
+        name: histogram
+        for name, histogram in histograms.items()
+        if not holds_masks(histogram, reaches_softmax=name in scores)
+    }
+    observation = Observation(whole, means)
     context.observations[model.digest] = observation
     return observation
 
 
 def activations(
-    model: Model, names: Sequence[str], context: Context, doing: str = "calibrating"
-) -> Iterator[Arrays]:
+    model: Model,
+    names: Sequence[str],
+    context: Context,
+    doing: str = "calibrating",
+    *,
+    session: WorkerSession | None = None,
+) -> Generator[Arrays]:
     """Run the calibration samples through the graph; yield these float32 activations of each.
 
     They hold until the next are asked for: their memory is used again. Of a model with folded
-    inputs they are those of the model before, which are the same. Raises RefusedError where there
-    are no samples.
+    inputs they are those of the model before, which are the same. ``session`` is one that is open
+    already, which saves starting a process. Raises RefusedError where there are no samples.
     """
     samples = context.calibration
     if samples is None:
@@ -76,7 +90,8 @@ def activations(
     if model.digest in context.unfolded:
         before = {normalised_tensor(name): name for name in context.preprocessing}
         wanted = [before.get(name, name) for name in names]
-        for values in activations(context.unfolded[model.digest], wanted, context, doing):
+        before_folding = context.unfolded[model.digest]
+        for values in activations(before_folding, wanted, context, doing, session=session):
             yield {name: values[before.get(name, name)] for name in names}
         return
     known = {spec.name for spec in model.signature.inputs}
@@ -84,10 +99,10 @@ def activations(
     watched = _with_outputs(model, produced) if produced else model
     _, rows_per_sample = next(samples.select([0]).batches(model.signature, 1))
     with (
-        _session(watched, context) as session,
+        _opened(watched, context, session) as opened,
         context.progress.stage(doing, len(samples)) as advance,
     ):
-        for feed, rows, outputs in session.stream(samples.batches(model.signature, _BATCH)):
+        for feed, rows, outputs in opened.stream(samples.batches(model.signature, _BATCH)):
             yield _that_count({**feed, **outputs}, model.signature.batch, rows)
             advance(rows // rows_per_sample)
 
@@ -96,7 +111,10 @@ def _renamed(seen: Observation, names: Mapping[str, str]) -> Observation:
     """Return what was seen, with other names for some of the tensors."""
     return Observation(
         {names.get(name, name): histogram for name, histogram in seen.histograms.items()},
-        {names.get(name, name): mean for name, mean in seen.means.items()},
+        {
+            of._replace(tensor=names.get(of.tensor, of.tensor)): mean
+            for of, mean in seen.means.items()
+        },
     )
 
 
@@ -121,33 +139,34 @@ def _add(histogram: Histogram, value: np.ndarray) -> None:
 
 
 @contextmanager
-def _session(model: Model, context: Context) -> Iterator[WorkerSession]:
+def _opened(
+    model: Model, context: Context, session: WorkerSession | None
+) -> Iterator[WorkerSession]:
     """Open a model in a worker for this once; nothing of it stays on disk."""
     lowered = get_runtime("onnxruntime").lower(model, context.scratch)
     how = Execution(threads=os.cpu_count() or 1)
     try:
-        with in_worker("onnxruntime", lowered, how, context.scratch) as session:
+        if session is not None:
+            session.open("onnxruntime", lowered, how)
             yield session
+        else:
+            with in_worker("onnxruntime", lowered, how, context.scratch) as own:
+                yield own
     finally:
         Path(lowered.path).unlink(missing_ok=True)
 
 
 def _watched(model: Model, context: Context) -> tuple[list[str], list[str]]:
     """Return the float32 inputs, and the float32 results of nodes, that need a histogram."""
-    from onnx import shape_inference
-
-    graph = shape_inference.infer_shapes(model.graph).graph
-    floats = {
-        value.name
-        for value in (*graph.value_info, *graph.output, *graph.input)
-        if value.type.tensor_type.elem_type == FLOAT
-    }
+    graph = model.graph.graph
+    floats = float_tensors(model.graph)
     kinds = quantized_kinds()
     quantized = {
         name for node in graph.node if node.op_type in kinds for name in (*node.input, *node.output)
     }
     removed = {name for name, end in removed_by_writer(model.graph).items() if end in floats}
-    wanted = (floats & quantized) - removed - set(folded_ranges(model, context))
+    known = {*folded_ranges(model, context), *masked_tensors(model.graph)}
+    wanted = (floats & quantized) - removed - known
     inputs = [spec.name for spec in model.signature.inputs if spec.name in wanted]
     return inputs, [name for node in graph.node for name in node.output if name in wanted]
 

@@ -1,7 +1,8 @@
 """Weights solved anew after channels went: what is left gives what the whole layer gave.
 
 Layer by layer, in the order of the graph, the weights and the bias are found that bring the outputs
-nearest to those of the model before, from what the layers pruned so far make of the samples.
+nearest to those of the model before, from what the layers pruned so far make of the samples. What
+does not help on samples that were held out is left as it was: a layer, or all of them.
 
 Source: He, Zhang and Sun, "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017
 (arXiv 1707.06168), the second step, with the asymmetric inputs of its section 3.3.
@@ -9,42 +10,44 @@ Source: He, Zhang and Sun, "Channel Pruning for Accelerating Very Deep Neural Ne
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.activations.layer_inputs import (
-    has_moments,
-    outputs_at_patches,
-    patches,
-    spread,
-)
+from hasten.compress.activations.layer_inputs import outputs_at_patches, patches, spread
 from hasten.compress.activations.observation import activations
-from hasten.compress.pruning.channels import FIXED, Ids, Untraceable
+from hasten.compress.pruning.channels import Ids
 from hasten.compress.pruning.groups import ChannelMap
+from hasten.compress.pruning.held_out import HeldOut, divided
+from hasten.compress.pruning.least_squares import Sums, fitted
+from hasten.compress.pruning.solvable_layers import SolvableLayer, solvable_layers
 from hasten.compress.step import Context
-from hasten.graph import Model, attribute_of
+from hasten.data import Samples
+from hasten.errors import RefusedError
+from hasten.graph import Model
 from hasten.progress import Quiet
+from hasten.worker.session import WorkerSession
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = ["reconstructed"]
 
-_Floats = npt.NDArray[np.float64]
-
-#: Samples that are run: each gives up to 256 patches a layer.
-_SAMPLES = 64
-#: Pulls towards the weights that were there, as a share of the mean variance of the inputs: what
-#: the samples say nothing of stays as it is.
-_RIDGE = 1e-2
+#: Samples at most that layers are solved with.
+_SAMPLES = 256
+#: Patches for each unknown of an output, as far as there are as many.
+_PER_UNKNOWN = 16
+#: Samples at least that they are of, for those of one are much alike, and patches of one sample.
+_LEAST_SAMPLES, _PATCHES = 24, 256
+#: How often it is looked what came of it for the outputs.
+_LOOKS = 8
 #: What the whole model gave is kept of so many layers at once as this has room for.
 _KEPT_BYTES = 256 * 1024**2
-_BIAS = 2
 
 
 def reconstructed(
@@ -56,170 +59,172 @@ def reconstructed(
 ) -> onnx.ModelProto:
     """Return the pruned graph with weights that give what the model gave, as nearly as they can.
 
-    ``graph`` is what ``pruned(found, keep)`` made of the model. At most 64 calibration samples are
-    read. Layers that share a weight, or whose bias cannot be told apart, keep theirs. Raises
-    RefusedError where there are no samples.
+    ``graph`` is what ``pruned(found, keep)`` made of the model. A quarter of the samples, 48 at
+    most, is held out: a layer that is met no better there keeps its weights, and where the outputs
+    of the graph are not, all do. The context's notes say how many were solved. Raises RefusedError
+    where there are no samples.
     """
-    import onnx
-
-    few = replace(context, calibration=spread(context.calibration, _SAMPLES), progress=Quiet())
-    gone = found.gone(keep)
-    written = onnx.ModelProto()
+    if context.calibration is None:
+        raise RefusedError("there are no calibration samples")
+    written = type(graph)()
     written.CopyFrom(graph)
-    layers = [
-        _Layer(node, left)
-        for node in _layers(written)
-        if (left := _outputs_left(found, node, gone)) is not None
-    ]
-    with context.progress.stage("solving weights anew", len(layers)) as advance:
-        for layer, wanted in zip(layers, _wanted(layers, model, few), strict=True):
-            now = replace(model, content=written)
-            _solve(written, layer.node, _sums(layer.node, wanted, now, few))
-            advance(1)
-    return written
+    layers = solvable_layers(written, found, keep)
+    best = _Best(graph)
+    with closing(WorkerSession(context.scratch)) as session:
+        solving = _Solving.of(written, model, context.calibration, context, session)
+        best.look(solving, plain=True)
+        with context.progress.stage("solving weights anew", len(layers)) as advance:
+            every = math.ceil(len(layers) / _LOOKS)
+            for at, (layer, wanted) in enumerate(
+                zip(layers, solving.wanted(layers), strict=True), 1
+            ):
+                solving.solve(layer, wanted)
+                if at % every == 0 or at == len(layers):
+                    best.look(solving)
+                advance(1)
+    context.notes.append(best.told(len(layers)))
+    return best.graph
 
 
-class _Layer(NamedTuple):
-    """A node of the pruned graph, and which outputs of the whole layer are left in it."""
+@dataclass(eq=False)
+class _Best:
+    """The graph that is nearest to the whole model on the samples that are held out.
 
-    node: onnx.NodeProto
-    left: npt.NDArray[np.int64]
-
-
-def _layers(graph: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Yield the layers whose weights and bias are theirs alone."""
-    constants = {tensor.name: tensor for tensor in graph.graph.initializer}
-    uses = Counter(name for node in graph.graph.node for name in node.input)
-    for node in graph.graph.node:
-        if not has_moments(node, constants) or uses[node.input[1]] > 1:
-            continue
-        bias = node.input[_BIAS] if len(node.input) > _BIAS else ""
-        scaled = any(a.name in {"alpha", "beta"} and a.f != 1.0 for a in node.attribute)
-        if scaled or (bias and (uses[bias] > 1 or bias not in constants)):
-            continue
-        if node.op_type == "Gemm" and bias and len(constants[bias].dims) != 1:
-            continue
-        yield node
-
-
-def _outputs_left(
-    found: ChannelMap, node: onnx.NodeProto, gone: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int64] | None:
-    """Return which outputs of the whole layer are left; None where it is not known."""
-    try:
-        layout = found.trace.layout(node.output[0])
-        shape = found.trace.shape(node.output[0])
-    except Untraceable:
-        return None
-    axis = 1 if node.op_type == "Conv" else len(shape) - 1
-    ids, size = layout[axis], shape[axis]
-    if ids is None:
-        return np.arange(size) if isinstance(size, int) else None
-    return np.flatnonzero((ids == FIXED) | ~gone[np.maximum(ids, 0)])
-
-
-class _Sums:
-    """Moments of a layer's inputs x [groups, d] and wanted outputs y [groups, outputs]."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._x: Any = 0.0
-        self._y: Any = 0.0
-        self._xx: Any = 0.0
-        self._yx: Any = 0.0
-
-    def add(self, taken: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32]) -> None:
-        """Take in x [groups, patches, d] and y [patches, groups * outputs]."""
-        x = taken.astype(np.float64)
-        y = wanted.astype(np.float64).reshape(len(wanted), len(x), -1).transpose(1, 0, 2)
-        self._count += x.shape[1]
-        self._x += x.sum(axis=1)
-        self._y += y.sum(axis=1)
-        self._xx += x.transpose(0, 2, 1) @ x
-        self._yx += y.transpose(0, 2, 1) @ x
-
-    def solution(self, before: _Floats, *, biased: bool) -> tuple[_Floats, _Floats]:
-        """Return weights [groups, outputs, d] and biases [groups, outputs]; 0 unless biased."""
-        x, y, xx, yx = (one / self._count for one in (self._x, self._y, self._xx, self._yx))
-        if biased:
-            xx = xx - x[:, :, np.newaxis] * x[:, np.newaxis, :]
-            yx = yx - y[:, :, np.newaxis] * x[:, np.newaxis, :]
-        size = xx.shape[1]
-        ridge = _RIDGE * np.trace(xx, axis1=1, axis2=2) / size + np.finfo(np.float64).tiny
-        stiff = xx + ridge[:, np.newaxis, np.newaxis] * np.eye(size)
-        missing = yx - before @ xx
-        weights = before + np.linalg.solve(stiff, missing.transpose(0, 2, 1)).transpose(0, 2, 1)
-        biases = y - np.einsum("god,gd->go", weights, x) if biased else np.zeros_like(y)
-        return weights, biases
-
-
-def _wanted(
-    layers: Sequence[_Layer], whole: Model, context: Context
-) -> Iterator[list[npt.NDArray[np.float32]]]:
-    """Yield for each layer what the whole model gave at its patches, batch by batch.
-
-    The whole model is run again only once the layers that there was room for are through.
+    ``plain`` is the error of the pruned graph as it is, ``solved`` how many layers are other ones.
     """
-    rest = list(layers)
-    while rest:
-        kept: list[list[npt.NDArray[np.float32]]] = [[] for _ in rest]
-        kept_bytes = 0
-        for values in activations(whole, [node.output[0] for node, _ in rest], context):
-            for found, (node, left) in zip(kept, rest, strict=False):
-                found.append(outputs_at_patches(node, values[node.output[0]])[:, left])
-                kept_bytes += found[-1].nbytes
-            while kept_bytes > _KEPT_BYTES and len(kept) > 1:
-                kept_bytes -= sum(one.nbytes for one in kept.pop())
-        yield from kept
-        del rest[: len(kept)]
+
+    graph: onnx.ModelProto
+    plain: float = math.inf
+    error: float = math.inf
+    solved: int = 0
+
+    def look(self, solving: _Solving, *, plain: bool = False) -> None:
+        """Keep the graph as it is now, if it is nearer than any before."""
+        error = solving.held_out.error(solving.graph)
+        if plain:
+            self.plain = self.error = error
+        elif error < self.error:
+            self.error, self.solved = error, solving.solved
+            self.graph = type(solving.graph)()
+            self.graph.CopyFrom(solving.graph)
+
+    def told(self, layers: int) -> str:
+        """Say how many layers were solved, and what came of it."""
+        if not self.solved:
+            return "prune_channels: weights solved anew did not help, and were left as they were"
+        return (
+            f"prune_channels: {self.solved} of {layers} layers solved anew; the outputs' squared"
+            f" error fell from {self.plain:.3g} to {self.error:.3g} of their variance"
+        )
 
 
-def _sums(
-    node: onnx.NodeProto,
-    wanted: Sequence[npt.NDArray[np.float32]],
-    now: Model,
-    context: Context,
-) -> _Sums:
-    """Run the pruned model: what reaches the layer now, beside what it is to give."""
-    weights = now.graph.graph.initializer
-    shape = next(tuple(one.dims) for one in weights if one.name == node.input[1])
-    sums = _Sums()
-    read = node.input[0]
-    for here, there in zip(activations(now, [read], context), wanted, strict=True):
-        sums.add(patches(node, here[read], shape), there)
-    return sums
+class _Wanted(NamedTuple):
+    """What the whole model gave at a layer's patches, an array of rows for each sample."""
+
+    seen: list[npt.NDArray[np.float32]]
+    unseen: list[npt.NDArray[np.float32]]
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory that takes."""
+        return sum(rows.nbytes for rows in (*self.seen, *self.unseen))
 
 
-def _solve(graph: onnx.ModelProto, node: onnx.NodeProto, sums: _Sums) -> None:
-    """Write the weights and the bias that solve a layer, in place."""
-    from onnx import numpy_helper
+@dataclass(eq=False)
+class _Solving:
+    """The pruned graph while its layers are solved, in place."""
 
-    constants = {tensor.name: tensor for tensor in graph.graph.initializer}
-    old = numpy_helper.to_array(constants[node.input[1]]).astype(np.float64)
-    turned = node.op_type == "MatMul" or (
-        node.op_type == "Gemm" and not attribute_of(node, "transB", 0)
-    )
-    rows = old.T if turned else old
-    groups = 1
-    if node.op_type == "Conv":
-        groups = attribute_of(node, "group", 1)
-    before = rows.reshape(groups, rows.shape[0] // groups, -1)
-    weights, biases = sums.solution(before, biased=node.op_type != "MatMul")
-    solved = weights.reshape(rows.shape)
-    _put(graph, node.input[1], solved.T if turned else solved)
-    if node.op_type != "MatMul":
-        if len(node.input) <= _BIAS or not node.input[_BIAS]:
-            del node.input[_BIAS:]
-            node.input.append(f"{node.output[0]}_bias")
-        _put(graph, node.input[_BIAS], biases.reshape(-1))
+    graph: onnx.ModelProto
+    whole: Model
+    seen: Context
+    unseen: Context
+    session: WorkerSession
+    held_out: HeldOut
+    solved: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        graph: onnx.ModelProto,
+        whole: Model,
+        samples: Samples,
+        context: Context,
+        session: WorkerSession,
+    ) -> _Solving:
+        """Divide the samples, and see what the whole model gives for those held out."""
+        seen, unseen = (
+            replace(context, calibration=spread(one, _SAMPLES), progress=Quiet())
+            for one in divided(samples)
+        )
+        return cls(graph, whole, seen, unseen, session, HeldOut.of(whole, unseen, session))
+
+    def wanted(self, layers: Sequence[SolvableLayer]) -> Iterator[_Wanted]:
+        """Yield for each layer what the whole model gave at its patches.
+
+        The whole model is run again only once the layers that there was room for are through.
+        """
+        rest = list(layers)
+        while rest:
+            kept = [_Wanted([], []) for _ in rest]
+            for part, context in enumerate((self.seen, self.unseen)):
+                names = [layer.node.output[0] for layer in rest[: len(kept)]]
+                running = activations(self.whole, names, context, session=self.session)
+                for values in running:
+                    wanting = [
+                        (found, layer)
+                        for found, layer in zip(kept, rest, strict=False)
+                        if _wants_more(layer, found[part])
+                    ]
+                    for found, layer in wanting:
+                        found[part].append(self._outputs(layer, values))
+                    if not wanting:
+                        running.close()
+                    while sum(found.nbytes for found in kept) > _KEPT_BYTES and len(kept) > 1:
+                        kept.pop()
+            yield from kept
+            del rest[: len(kept)]
+
+    def solve(self, layer: SolvableLayer, wanted: _Wanted) -> None:
+        """Give a layer the weights that are found, unless they do not help."""
+        before = layer.read(self.graph.graph)
+        now = replace(self.whole, content=self.graph)
+        seen, unseen = (
+            self._sums(layer, now, rows, context)
+            for rows, context in zip(wanted, (self.seen, self.unseen), strict=True)
+        )
+        found = fitted(seen, unseen, before, biased=layer.biased is not None)
+        if found is not None:
+            layer.write(self.graph.graph, found)
+            self.solved += 1
+
+    def _sums(
+        self,
+        layer: SolvableLayer,
+        now: Model,
+        wanted: Sequence[npt.NDArray[np.float32]],
+        context: Context,
+    ) -> Sums:
+        """Run the pruned model: what reaches the layer now, beside what it is to give."""
+        read, count, sums = layer.node.input[0], self._patches(layer), Sums()
+        with closing(activations(now, [read], context, session=self.session)) as running:
+            for here, there in zip(running, wanted, strict=False):
+                sums.add(patches(layer.node, here[read], layer.weight_shape, count), there)
+        return sums
+
+    def _outputs(
+        self, layer: SolvableLayer, values: Mapping[str, npt.NDArray[np.float32]]
+    ) -> npt.NDArray[np.float32]:
+        value = values[layer.node.output[0]]
+        rows = outputs_at_patches(layer.node, value, self._patches(layer))
+        return rows[:, layer.left]
+
+    def _patches(self, layer: SolvableLayer) -> int:
+        """Patches of one sample: more where samples are few and unknowns many."""
+        samples = self.seen.calibration
+        count = 1 if samples is None else len(samples)
+        return max(_PATCHES, math.ceil(_PER_UNKNOWN * layer.unknowns / count))
 
 
-def _put(graph: onnx.ModelProto, name: str, values: _Floats) -> None:
-    from onnx import numpy_helper
-
-    tensor = numpy_helper.from_array(np.ascontiguousarray(values, np.float32), name)
-    for old in graph.graph.initializer:
-        if old.name == name:
-            old.CopyFrom(tensor)
-            return
-    graph.graph.initializer.append(tensor)
+def _wants_more(layer: SolvableLayer, rows: Sequence[npt.NDArray[np.float32]]) -> bool:
+    enough = sum(len(one) for one in rows) >= _PER_UNKNOWN * layer.unknowns
+    return not enough or len(rows) < _LEAST_SAMPLES

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hasten.compress.pruning.groups import ChannelGroup, Member, per_channel
 from hasten.compress.step import Context
-from hasten.errors import RefusedError
+from hasten.errors import DataError, RefusedError
 from hasten.train import GraphModule
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def taylor_importances(
     The sum is over the weights that make the channel, and its absolute value the mean over up to
     128 calibration samples, in batches of 8. With labels the loss is the cross entropy of the first
     output; without, half the squares of all outputs, so that what moves them most counts most.
-    Runs on the CPU. Raises RefusedError where there are no samples, or torch cannot run the graph.
+    Runs on the CPU. Raises RefusedError where there are no samples, or torch cannot run the graph,
+    DataError where the labels are no classes of the first output.
 
     Source: Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019 (arXiv
     1906.10771), equation 8 with the absolute value for the square.
@@ -50,7 +51,7 @@ def taylor_importances(
             labels = None if samples.labels is None else samples.labels[first : first + valid]
             first += valid
             module.zero_grad()
-            _loss(module, feed, valid, labels).backward()
+            _loss(module, feed, valid, labels, samples.source).backward()
             for group in groups:
                 found[group.name] += np.abs(
                     sum(_change(module, member) for member in group.producers)
@@ -64,14 +65,33 @@ def _loss(
     feed: dict[str, npt.NDArray[np.generic]],
     valid: int,
     labels: npt.NDArray[np.int64] | None,
+    source: str,
 ) -> torch.Tensor:
     import torch
 
     inputs = {name: torch.from_numpy(np.array(array)) for name, array in feed.items()}
-    outputs = [value[:valid] for value in module(inputs).values()]
+    outputs = {name: value[:valid] for name, value in module(inputs).items()}
     if labels is not None:
-        return torch.nn.functional.cross_entropy(outputs[0], torch.from_numpy(np.array(labels)))
-    return sum((value.square().sum() for value in outputs), torch.zeros(())) / (2 * valid)
+        name, scores = next(iter(outputs.items()))
+        _require_fit(name, tuple(scores.shape), labels, source)
+        return torch.nn.functional.cross_entropy(scores, torch.from_numpy(np.array(labels)))
+    squares = (value.square().sum() for value in outputs.values())
+    return sum(squares, torch.zeros(())) / (2 * valid)
+
+
+def _require_fit(
+    name: str, shape: tuple[int, ...], labels: npt.NDArray[np.int64], source: str
+) -> None:
+    """Raise DataError unless the labels are classes that an output has scores for."""
+    classes = int(labels.max()) + 1
+    if shape[:1] == labels.shape and len(shape) == 2 and shape[1] >= classes:  # noqa: PLR2004
+        return
+    raise DataError(
+        expected=f"labels that output {name} of shape {list(shape)} has a score for, [n, classes]",
+        got=f"{len(labels)} labels up to {classes - 1}",
+        where=source,
+        hint="importance by gradients without labels takes half the squares of all outputs",
+    )
 
 
 def _change(module: GraphModule, member: Member) -> npt.NDArray[np.float64]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from hasten.compress.pruning.channels import Channels, Layout, Untraceable
 from hasten.compress.pruning.operators import OPERATORS
 from hasten.errors import RefusedError, one_line
+from hasten.graph import constant_arrays
 from hasten.graph.operators import control_flow, is_default_domain
 
 if TYPE_CHECKING:
@@ -116,12 +117,13 @@ def _constants_as_initializers(graph: onnx.ModelProto) -> onnx.ModelProto:
 
     copy = type(graph)()
     copy.CopyFrom(graph)
+    arrays = constant_arrays(copy.graph)
     kept = []
     for node in copy.graph.node:
-        value = next((one for one in node.attribute if one.name == "value"), None)
-        if node.op_type == "Constant" and is_default_domain(node.domain) and value is not None:
-            array = numpy_helper.to_array(value.t)
-            copy.graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+        is_constant = node.op_type == "Constant" and is_default_domain(node.domain)
+        if is_constant and node.output[0] in arrays:
+            name = node.output[0]
+            copy.graph.initializer.append(numpy_helper.from_array(arrays[name], name))
         else:
             kept.append(node)
     del copy.graph.node[:]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hasten.compress.activations.layer_inputs import layer_moments
+from hasten.compress.quantization.biased_layers import biased_layers
 from hasten.compress.quantization.rounding import PEAKS, RoundedWeight, Weights, round_weights
 from hasten.compress.step import Context
 from hasten.graph import initializer_arrays
 
 if TYPE_CHECKING:
+    import onnx
+
     from hasten.graph import Model
 
 __all__ = ["adapted", "round_adaptively", "rounding_cost"]
@@ -39,17 +43,23 @@ def round_adaptively(
     """
     nearest = round_weights(model.graph, weights)
     moments = layer_moments(model, context)
-    kinds = {node.input[1]: node.op_type for node in model.graph.graph.node if len(node.input) > 1}
+    free = _with_free_mean(model.graph) if corrected else frozenset()
     values = initializer_arrays(model.graph.graph)
     found = dict(nearest)
     with context.progress.stage("rounding", len(moments)) as advance:
         for name, one in moments.items():
-            centred = corrected and kinds[name] != "MatMul"  # whose bias is an Add, not corrected
-            moment = one.covariance if centred else one.second
+            moment = one.covariance if name in free else one.second
             axis = nearest[name].axis
             found[name] = adapted(values[name], moment, PEAKS[weights], axis)
             advance(1)
     return found
+
+
+def _with_free_mean(graph: onnx.ModelProto) -> frozenset[str]:
+    """Return the weights whose every reader has a bias, which takes up what is added on average."""
+    biased = Counter(layer.node.input[1] for layer in biased_layers(graph))
+    uses = Counter(name for node in graph.graph.node for name in node.input)
+    return frozenset(name for name, count in biased.items() if uses[name] == count)
 
 
 def adapted(weight: npt.NDArray[Any], moment: _Floats, peak: int, axis: int) -> RoundedWeight:

@@ -1,37 +1,38 @@
 """From ranges of activations to a graph with QuantizeLinear/DequantizeLinear pairs (QDQ).
 
-The writer is ONNX Runtime's; what it does to a graph is said here once, for all that have to agree
-with it: which operators it quantizes, and which tensors it takes out.
+The writer is ONNX Runtime's; what it does to a graph is said in the files beside this one, once,
+for all that have to agree with it: what it takes out in ``rectifiers``, what it cannot take in
+``float_nodes``.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from hasten.compress.quantization.calibration import Range
+from hasten.compress.quantization.float_nodes import offenders, told, unwritable_nodes
+from hasten.compress.quantization.kernel_ranges import ranges_of_kernels
+from hasten.compress.quantization.rectifiers import (
+    RECTIFIERS,
+    clips_to_keep,
+    rectified,
+    removed_by_writer,
+)
 from hasten.compress.quantization.rounding import RoundedWeight, Weights, round_weights
 from hasten.compress.quantization.shared_ranges import shared_ranges
+from hasten.compress.quantization.writer_form import for_writers, quantized_kinds
 from hasten.compress.step import quiet_quantizer
 from hasten.errors import RefusedError, one_line
-from hasten.graph import constants_of, node_names
+from hasten.graph import attribute_of
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = [
-    "Activations",
-    "lifted",
-    "quantized_kinds",
-    "ranges_of_kernels",
-    "removed_by_writer",
-    "write_qdq",
-]
+__all__ = ["Activations", "Quantized", "quantized", "write_qdq"]
 
 #: How activations are stored: unsigned or signed, or in 16 bits, symmetric.
 Activations = Literal["u8", "s8", "s16"]
@@ -40,10 +41,17 @@ Activations = Literal["u8", "s8", "s16"]
 _STORED: dict[Activations, str] = {"u8": "QUInt8", "s8": "QInt8", "s16": "QInt16"}
 #: Per-channel scales came with opset 13, integers of 16 bits with opset 21.
 _MIN_OPSETS: dict[Activations, int] = {"u8": 13, "s8": 13, "s16": 21}
-#: The QDQ writer takes these out where they follow what it quantizes.
-_RECTIFIERS = frozenset({"Relu", "Clip"})
-#: A sigmoid or tanh that reaches this is rounded in the steps of the kernels that know no other.
-_HALF = 0.5
+#: A step as wide as this is none: with it a product of two leaves float32.
+_WIDEST_STEP = 1e18
+_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_PAIR = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+
+class Quantized(NamedTuple):
+    """A graph with Q/DQ pairs, and the nodes that were to get some and have none, with reasons."""
+
+    graph: onnx.ModelProto
+    left: dict[str, str]
 
 
 def write_qdq(
@@ -55,148 +63,150 @@ def write_qdq(
     float_nodes: Collection[str] = (),
     rounded: Mapping[str, RoundedWeight] = MappingProxyType({}),
 ) -> onnx.ModelProto:
+    """Return the graph of ``quantized``."""
+    made = quantized(
+        graph,
+        ranges,
+        activations=activations,
+        weights=weights,
+        float_nodes=float_nodes,
+        rounded=rounded,
+    )
+    return made.graph
+
+
+def quantized(
+    graph: onnx.ModelProto,
+    ranges: Mapping[str, Range],
+    *,
+    activations: Activations = "u8",
+    weights: Weights = "w8",
+    float_nodes: Collection[str] = (),
+    rounded: Mapping[str, RoundedWeight] = MappingProxyType({}),
+) -> Quantized:
     """Return the graph with its convolutions, matrix products and what lies between in int8.
 
     ``ranges`` are of the activations, by tensor name; those that the writer takes out need none,
     see ``removed_by_writer``, and what a Concat joins shares one. Weights are S8 per channel, at
     the nearest levels but for those in ``rounded``, by name, whose levels and scales the graph will
     hold. Nodes in ``float_nodes``, called as ``hasten.graph.node_names`` calls them, stay in float,
-    and their weights exact. Raises RefusedError with the reason where the writer fails.
+    and their weights exact. So do nodes that the writer cannot take, which are told. Raises
+    RefusedError where nothing else is left.
     """
-    if weights == "w4":  # the writer rounds to 8 or 7 bits of its own
-        rounded = {**round_weights(graph, weights), **rounded}
-    named = zip(graph.graph.node, node_names(graph), strict=True)
-    exact = {name for node, label in named if label in float_nodes for name in node.input}
-    rounded = {name: weight for name, weight in rounded.items() if name not in exact}
-    ready = shared_ranges(graph, ranges, _rectified(graph))
+    ready = for_writers(graph, _MIN_OPSETS[activations])
+    constants = {tensor.name for tensor in ready.graph.initializer}
+    known = {name: found for name, found in ranges.items() if name not in constants}
+    ready_ranges = shared_ranges(ready, known, rectified(ready))
     # A Concat has its inputs at one range, whatever made them.
-    own = {name: found for name, found in ranges.items() if ready[name] == found}
-    overrides = _overrides(ranges_of_kernels(graph, own, activations))
-    for name, output in reversed(removed_by_writer(graph).items()):
-        if output in ready:
-            ready.setdefault(name, ready[output])
+    own = {name: found for name, found in known.items() if ready_ranges[name] == found}
+    of_kernels = ranges_of_kernels(ready, own, activations)
+    for name, output in reversed(removed_by_writer(ready).items()):
+        if output in ready_ranges:
+            ready_ranges.setdefault(name, ready_ranges[output])
+    left = {
+        name: reason
+        for name, reason in unwritable_nodes(ready, ready_ranges).items()
+        if name not in float_nodes
+    }
+    _require_products(ready, left, float_nodes)
+    writer = _Writer(ready, ready_ranges, of_kernels, activations, weights, rounded)
     try:
-        return _written(
-            graph,
-            ready,
-            overrides,
-            activations=activations,
-            weights=weights,
-            float_nodes=float_nodes,
-            rounded=rounded,
-        )
-    except Exception as error:
-        raise RefusedError(f"the QDQ writer failed: {one_line(error)}") from error
+        return Quantized(writer.written({*float_nodes, *left}), left)
+    except RefusedError:  # only trying tells whose fault it is
+        left |= writer.offenders({*float_nodes, *left})
+    _require_products(ready, left, float_nodes)
+    return Quantized(writer.written({*float_nodes, *left}), left)
 
 
-def _written(
-    graph: onnx.ModelProto,
-    ranges: Mapping[str, Range],
-    overrides: dict[str, list[dict[str, Any]]],
-    *,
-    activations: Activations,
-    weights: Weights,
-    float_nodes: Collection[str],
-    rounded: Mapping[str, RoundedWeight],
-) -> onnx.ModelProto:
-    import onnx
-
-    source = onnx.ModelProto()
-    source.CopyFrom(lifted(graph, _MIN_OPSETS[activations]))
-    overrides = {
-        **_outputs_of_their_own(source, ranges),
-        **overrides,
-        **_with_levels(source, rounded),
-    }
-    if float_nodes:
-        # The writer tells nodes apart by their names.
-        for node, name in zip(source.graph.node, node_names(source), strict=True):
-            node.name = name
-    kept = _clips_to_keep(source)
-    for node in kept:
-        # The writer tells nodes apart by their names, and this one may have none.
-        node.name = node.name or f"{node.output[0]}_clip"
-    with quiet_quantizer():
-        from onnxruntime.quantization import QuantType
-        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-
-        quantizer = QDQQuantizer(
-            source,
-            per_channel=True,
-            reduce_range=weights == "w7",
-            weight_qType=QuantType.QInt8,
-            activation_qType=getattr(QuantType, _STORED[activations]),
-            tensors_range=_tensors_range(ranges),
-            nodes_to_quantize=[],
-            nodes_to_exclude=[*float_nodes, *(node.name for node in kept)],
-            op_types_to_quantize=sorted(quantized_kinds()),
-            extra_options={
-                "WeightSymmetric": True,
-                "ActivationSymmetric": activations == "s16",
-                "TensorQuantOverrides": overrides,
-            },
-        )
-        quantizer.quantize_model()
-        quantizer.model.topological_sort()  # ONNX asks for it, and readers refuse a file without
-    written: onnx.ModelProto = quantizer.model.model
-    return written
+def _require_products(
+    graph: onnx.ModelProto, left: Mapping[str, str], float_nodes: Collection[str]
+) -> None:
+    """Raise RefusedError where all that multiplies and was to be int8 would stay in float."""
+    products = {node.name for node in graph.graph.node if node.op_type in _PRODUCTS}
+    wanted = products - set(float_nodes)
+    if wanted and wanted <= set(left):
+        raise RefusedError(f"nothing is left to quantize: {told(left)}")
 
 
-def removed_by_writer(graph: onnx.ModelProto) -> dict[str, str]:
-    """Tensors that only a Relu or Clip reads, and its output: in the order of the graph.
+class _Writer(NamedTuple):
+    """ONNX Runtime's writer, and what it is given. ``graph`` is in the form for writers."""
 
-    The writer takes that node out and quantizes its output alone, since a quantized range clips
-    just as well, whether its levels are unsigned or signed.
-    """
-    readers = Counter(name for node in graph.graph.node for name in node.input)
-    produced = {name for node in graph.graph.node for name in node.output}
-    outputs = {output.name for output in graph.graph.output}
-    kept = {node.output[0] for node in _clips_to_keep(graph)}
-    return {
-        node.input[0]: node.output[0]
-        for node in graph.graph.node
-        if node.op_type in _RECTIFIERS
-        and readers[node.input[0]] == 1
-        and node.input[0] in produced - outputs
-        and node.output[0] not in kept
-    }
+    graph: onnx.ModelProto
+    ranges: Mapping[str, Range]
+    of_kernels: Mapping[str, Range]
+    activations: Activations
+    weights: Weights
+    rounded: Mapping[str, RoundedWeight]
 
+    def offenders(self, excluded: Collection[str]) -> dict[str, str]:
+        """Return what else has to stay in float for the writer to come through, and why."""
+        kinds = quantized_kinds()
+        names = [node.name for node in self.graph.graph.node if node.op_type in kinds]
 
-def _clips_to_keep(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Clips that no quantized range stands in for: it would hold zero, and they may not."""
-    constants = constants_of(graph.graph)
-    clips = [node for node in graph.graph.node if node.op_type == "Clip"]
-    return [node for node in clips if not _holds_zero(node, constants)]
+        def failure(some: Collection[str]) -> str:
+            try:
+                self.written({*excluded, *names} - set(some))
+            except RefusedError as refused:
+                return str(refused)
+            return ""
 
+        return offenders([name for name in names if name not in excluded], failure)
 
-def _holds_zero(clip: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:
-    """Whether the bounds are known, and zero is within."""
-    bounds = _bounds(clip, constants)
-    return bounds is not None and bounds.low <= 0.0 <= bounds.high
+    def written(self, excluded: Collection[str]) -> onnx.ModelProto:
+        """Write the graph with these nodes in float; raises RefusedError where the writer fails."""
+        try:
+            made = self._written(excluded)
+        except Exception as error:
+            raise RefusedError(f"the QDQ writer failed: {one_line(error)}") from error
+        known = {tensor.name for tensor in self.graph.graph.initializer}
+        for problem in _ill_scaled(made, known):
+            raise RefusedError(f"the QDQ writer failed: {problem}")
+        return made
 
+    def _written(self, excluded: Collection[str]) -> onnx.ModelProto:
+        import onnx
 
-def _bounds(rectifier: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> Range | None:
-    """What a Relu or Clip lets pass; a Clip's are attributes before opset 11, None if computed."""
-    from onnx import numpy_helper
+        source = onnx.ModelProto()
+        source.CopyFrom(self.graph)
+        exact = {name for node in source.graph.node if node.name in excluded for name in node.input}
+        rounded = {name: weight for name, weight in self._rounded().items() if name not in exact}
+        overrides = {
+            **_outputs_of_their_own(source, self.ranges),
+            **_overrides(self.of_kernels),
+            **_as_a_whole(source),
+            **_with_levels(source, rounded),
+        }
+        kept = [node.name for node in clips_to_keep(source)]
+        with quiet_quantizer():
+            from onnxruntime.quantization import QuantType
+            from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    if rectifier.op_type == "Relu":
-        return Range(0.0, math.inf)
-    bounds = {attribute.name: attribute.f for attribute in rectifier.attribute}
-    for bound, name in zip(("min", "max"), rectifier.input[1:], strict=False):
-        if name and name not in constants:
-            return None
-        if name:
-            bounds[bound] = numpy_helper.to_array(constants[name]).item()
-    return Range(bounds.get("min", -math.inf), bounds.get("max", math.inf))
+            quantizer = QDQQuantizer(
+                source,
+                per_channel=True,
+                reduce_range=self.weights == "w7",
+                weight_qType=QuantType.QInt8,
+                activation_qType=getattr(QuantType, _STORED[self.activations]),
+                tensors_range=_tensors_range(self.ranges),
+                nodes_to_quantize=[],
+                nodes_to_exclude=[*excluded, *kept],
+                op_types_to_quantize=sorted(quantized_kinds()),
+                extra_options={
+                    "WeightSymmetric": True,
+                    "ActivationSymmetric": self.activations == "s16",
+                    "TensorQuantOverrides": overrides,
+                },
+            )
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()  # ONNX asks for it, readers refuse a file without
+        written: onnx.ModelProto = quantizer.model.model
+        return written
 
-
-def _rectified(graph: onnx.ModelProto) -> dict[str, Range]:
-    """Tensors whose range stands in for the Relu or Clip before them, and what that lets pass."""
-    constants = constants_of(graph.graph)
-    removed = removed_by_writer(graph).items()
-    made = {node.output[0]: node for node in graph.graph.node if node.op_type in _RECTIFIERS}
-    bounds = {output: _bounds(made[output], constants) for _, output in removed}
-    return {name: found for name, found in bounds.items() if found is not None}
+    def _rounded(self) -> Mapping[str, RoundedWeight]:
+        if self.weights != "w4":
+            return self.rounded
+        # The writer rounds to 8 or 7 bits of its own.
+        return {**round_weights(self.graph, self.weights), **self.rounded}
 
 
 def _tensors_range(ranges: Mapping[str, Range]) -> Any:
@@ -228,11 +238,28 @@ def _with_levels(
     return scales
 
 
+def _as_a_whole(graph: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
+    """Constants of MatMul with one scale: stacks of matrices, and what stands on the left.
+
+    Integer kernels take a scale for each column of a single matrix on the right, and none else; the
+    writer would give a stack one for each row.
+    """
+    constants = {tensor.name: tensor for tensor in graph.graph.initializer}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for node in graph.graph.node:
+        if node.op_type != "MatMul":
+            continue
+        for at, name in enumerate(node.input):
+            if name in constants and (at == 0 or len(constants[name].dims) > 2):  # noqa: PLR2004
+                found[name] = [{"symmetric": True}]
+    return found
+
+
 def _outputs_of_their_own(
     graph: onnx.ModelProto, ranges: Mapping[str, Range]
 ) -> dict[str, list[dict[str, Any]]]:
     """Ranges of outputs that a Relu or Clip reads too: the writer would give them that node's."""
-    rectified = {node.input[0] for node in graph.graph.node if node.op_type in _RECTIFIERS}
+    rectified = {node.input[0] for node in graph.graph.node if node.op_type in RECTIFIERS}
     names = [output.name for output in graph.graph.output]
     return _overrides({one: ranges[one] for one in names if one in rectified and one in ranges})
 
@@ -245,48 +272,20 @@ def _overrides(ranges: Mapping[str, Range]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def ranges_of_kernels(
-    graph: onnx.ModelProto, ranges: Mapping[str, Range], activations: Activations
-) -> dict[str, Range]:
-    """Return the ranges, by tensor, at which integer kernels compute what the graph says.
+def _ill_scaled(graph: onnx.ModelProto, known: Collection[str]) -> Iterator[str]:
+    """Yield what no runtime could take of the scales that were written, beside those ``known``."""
+    from onnx import numpy_helper
 
-    TFLite's kernels write softmax and sigmoid in steps of 1/256, tanh of 1/128, and have another
-    scale made of that, which is rounding twice. A sigmoid or tanh that stays within half of its
-    range keeps its own: it would lose more. ONNX Runtime's softmax takes the whole part of the
-    scale's reciprocal, so that 0 to 1 comes out as 254 steps; where it is signed, steps of 1/256
-    would wrap around at a probability of 1, and it gets 255 steps, of a hair less than 1/255.
-    """
-    if activations == "s16":
-        return {}
-    below_one = float(np.nextafter(np.float32(1), np.float32(0)))
-    known = {
-        "Softmax": Range(0.0, 255 / 256 if activations == "u8" else below_one),
-        "Sigmoid": Range(0.0, 255 / 256),
-        "Tanh": Range(-1.0, 127 / 128),
-    }
-    made = {node.output[0]: node.op_type for node in graph.graph.node if node.op_type in known}
-    return {
-        name: known[kind]
-        for name, kind in made.items()
-        if name in ranges and (kind == "Softmax" or _peak(ranges[name]) >= _HALF)
-    }
-
-
-def _peak(found: Range) -> float:
-    return max(-found.low, found.high)
-
-
-def quantized_kinds() -> set[str]:
-    """Operators that the writer quantizes; the others stay in float."""
-    with quiet_quantizer():
-        from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
-
-    return {*QLinearOpsRegistry, *QDQRegistry}
-
-
-def lifted(graph: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """Lift an older graph to this opset."""
-    from onnx import version_converter
-
-    old = any(one.domain in {"", "ai.onnx"} and one.version < opset for one in graph.opset_import)
-    return version_converter.convert_version(graph, opset) if old else graph
+    constants = {tensor.name: tensor for tensor in graph.graph.initializer}
+    for node in graph.graph.node:
+        if node.op_type not in _PAIR or node.input[1] not in constants or node.input[1] in known:
+            continue
+        scale = numpy_helper.to_array(constants[node.input[1]])
+        if not (np.isfinite(scale) & (scale > 0) & (scale < _WIDEST_STEP)).all():
+            yield f"a step of {node.input[0]} would be {float(np.abs(scale).max()):.3g} wide"
+        if scale.size <= 1:
+            continue
+        axis = attribute_of(node, "axis", 1)
+        dims = list(constants[node.input[0]].dims) if node.input[0] in constants else []
+        if not -len(dims) <= axis < len(dims) or dims[axis] != scale.size:
+            yield f"{scale.size} scales along axis {axis} of {node.input[0]}, which has {dims}"

@@ -29,8 +29,10 @@ __all__ = [
 Weights = Literal["w8", "w7", "w4"]
 #: The largest weight, which both signs reach; 64 is that of ONNX Runtime's ``reduce_range``.
 PEAKS: dict[Weights, int] = {"w8": 127, "w7": 64, "w4": 7}
-#: Axis of the output channels of a matrix or kernel, which is the second input.
-_AXES = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
+#: Axis of the output channels of a matrix or kernel, which is the second input; a stack of matrices
+#: has its columns along the last.
+_AXES = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": -1}
+_MATRIX = 2
 
 
 class RoundedWeight(msgspec.Struct, frozen=True, eq=False):
@@ -96,9 +98,15 @@ def channel_axis(node: onnx.NodeProto) -> int | None:
 
 
 def weight_axis(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> int | None:
-    """The axis of output channels of a node's float32 weights; None where it has none such."""
+    """The axis of output channels of a node's float32 weights; None where it has none such.
+
+    So it is of a vector, and of a transposed convolution of several groups, whose output channels
+    lie along two axes.
+    """
     tensor = constants.get(node.input[1]) if len(node.input) > 1 else None
     axis = channel_axis(node)
-    if tensor is None or tensor.data_type != FLOAT or axis is None:
+    if tensor is None or tensor.data_type != FLOAT or axis is None or len(tensor.dims) < _MATRIX:
         return None
-    return axis if axis < len(tensor.dims) else None
+    if node.op_type == "ConvTranspose" and attribute_of(node, "group", 1) != 1:
+        return None
+    return axis % len(tensor.dims)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hasten.compress.quantization.qdq_writer import quantized_kinds
 from hasten.compress.quantization.rounding import channel_axis
+from hasten.compress.quantization.writer_form import quantized_kinds
 from hasten.graph import FLOAT
 
 if TYPE_CHECKING:

@@ -12,9 +12,11 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from onnx import helper, numpy_helper
 
 from hasten.compress.quantization.bias_correction import correct_biases
+from hasten.compress.quantization.biased_layers import ChannelsOf
 from hasten.compress.quantization.separate_roles import separate_roles
 from hasten.graph import constants_of, fold_derived, parents_of
 
@@ -45,7 +47,7 @@ class TrainedSource:
 def trained_source(
     graph: onnx.ModelProto,
     trained: Collection[str],
-    means: Mapping[str, np.ndarray],
+    means: Mapping[ChannelsOf, npt.NDArray[np.float64]],
     weights: Weights,
 ) -> TrainedSource:
     """Return the graph as it is quantized, with biases corrected, for these trained constants.

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from hasten.compress.quantization.rounding import Weights, channel_axis, quantize_weight
+from hasten.compress.quantization.writer_form import lifted
 from hasten.errors import RefusedError
 from hasten.graph import FLOAT, all_nodes
 
@@ -16,19 +17,21 @@ __all__ = ["with_integer_weights"]
 
 #: Below this many values the scales and the extra node weigh more than what is saved.
 _MIN_VALUES = 1024
+#: One scale per channel came with opset 13, INT4 with 21.
+_OPSETS: dict[Weights, int] = {"w8": 13, "w7": 13, "w4": 21}
 
 
 def with_integer_weights(source: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
     """Return the graph with its weights in integers, each behind a DequantizeLinear.
 
-    Those of 4 bits are stored as INT4, two to a byte. Raises RefusedError where there are none of
-    1,024 values or more, or the opset has no such DequantizeLinear.
+    Those of 4 bits are stored as INT4, two to a byte. An older graph is lifted to the opset that
+    has such a DequantizeLinear. Raises RefusedError where it cannot be, or there are no weights of
+    1,024 values or more.
     """
     import onnx
 
     graph = onnx.ModelProto()
-    graph.CopyFrom(source)
-    _require_opset(graph, weights)
+    graph.CopyFrom(lifted(source, _OPSETS[weights]))
     axes = _weight_axes(graph)
     found = [tensor for tensor in graph.graph.initializer if tensor.name in axes]
     if not found:
@@ -40,10 +43,6 @@ def with_integer_weights(source: onnx.ModelProto, weights: Weights) -> onnx.Mode
     nodes = [*dequantize, *graph.graph.node]
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)
-    # Old files list their weights as inputs too, and a value is either an input or computed.
-    inputs = [value for value in graph.graph.input if value.name not in axes]
-    del graph.graph.input[:]
-    graph.graph.input.extend(inputs)
     return graph
 
 
@@ -88,13 +87,5 @@ def _weight_axes(graph: onnx.ModelProto) -> dict[str, int]:
             if at != 1 or axis is None:
                 other_uses.add(name)
             elif name in ranks:
-                # A stack of matrices has its columns along the last axis.
-                axes[name] = ranks[name] - 1 if node.op_type == "MatMul" else axis
+                axes[name] = axis % ranks[name]
     return {name: axis for name, axis in axes.items() if name not in other_uses}
-
-
-def _require_opset(graph: onnx.ModelProto, weights: Weights) -> None:
-    least, what = (21, "an INT4 weight") if weights == "w4" else (13, "one scale per channel")
-    for opset in graph.opset_import:
-        if opset.domain in {"", "ai.onnx"} and opset.version < least:
-            raise RefusedError(f"{what} needs opset {least}, the graph imports {opset.version}")

@@ -100,6 +100,8 @@ class ChannelScaling:
                     writer.replace(norm.node, at, self.flow.constants[name] / outside)
         for addend in self.flow.addends:
             outside = scales[self.flow.classes(addend.target)]
+            if (outside == 1).all():  # what is one for all channels needs no place for each
+                continue
             along = outside.reshape(-1, *[1] * (addend.axis_from_end - 1))
             writer.replace(addend.node, addend.at, writer.current(addend.node, addend.at) / along)
         return writer.finish()
@@ -162,6 +164,10 @@ class _Constants:
             numpy_helper.from_array(np.ascontiguousarray(value), name)
             for name, value in self._values.items()
         )
+        # Shape inference fails where a constant no longer has the shape that is on record.
+        known = [value for value in graph.value_info if value.name not in self._values]
+        del graph.value_info[:]
+        graph.value_info.extend(known)
         return self._copy
 
 

@@ -186,7 +186,7 @@ class Builder:
         return replace(value, tensor=self._converted[key])
 
     def _dequantized(self, tensor: Tensor) -> Tensor:
-        if tensor.data is not None and tensor.size < _SMALL:
+        if tensor.data is not None and (tensor.size < _SMALL or not _has_kernel(tensor)):
             return self.constant(dequantized(tensor), tensor.name)
         return self.emit("DEQUANTIZE", [tensor], tensor.shape, FLOAT)
 
@@ -264,6 +264,15 @@ class Builder:
 
 #: Constants of fewer elements are dequantized now; larger ones keep their small storage.
 _SMALL = 512
+#: What DEQUANTIZE takes (``tflite/kernels/dequantize.cc``): not int32, which biases are stored in.
+_DEQUANTIZED = frozenset({"int8", "uint8", "int16"})
+
+
+def _has_kernel(tensor: Tensor) -> bool:
+    """Whether DEQUANTIZE takes these integers; those of 16 bits only where zero is the code 0."""
+    points = tensor.quantization.zero_point if tensor.quantization is not None else np.zeros(1)
+    shifted = tensor.dtype == np.int16 and bool(np.any(points))
+    return tensor.dtype.name in _DEQUANTIZED and not shifted
 
 
 def dequantized(tensor: Tensor) -> np.ndarray:

@@ -15,7 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from hasten.errors import RefusedError
-from hasten.graph.operators import is_default_domain, node_label
+from hasten.graph.operators import is_default_domain, node_label, without_defaults
 from hasten.runtimes.litert.lowering import layout
 from hasten.runtimes.litert.lowering.builder import Builder, Value
 from hasten.runtimes.litert.lowering.limits import TAKEN
@@ -184,7 +184,9 @@ class _Walk:
 
         feed = {name: self._to.array(name) for name in known}
         try:
-            evaluator = ReferenceEvaluator(node.proto, opsets={"": self._opset})
+            # Some of its operators take no attribute that says what is the default anyway.
+            plain = without_defaults(node.proto, self._opset)
+            evaluator = ReferenceEvaluator(plain, opsets={"": self._opset})
             found = evaluator.run([name for name in node.outputs if name], feed)
         except Exception as error:
             raise Unsupported(f"cannot be computed beforehand: {error}") from error

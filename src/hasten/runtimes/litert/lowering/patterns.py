@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-import numpy as np
-from onnx import helper, numpy_helper
+from onnx import helper
+
+from hasten.graph import constant_arrays
 
 if TYPE_CHECKING:
     import onnx
@@ -110,12 +111,8 @@ _TOLERANCE = 1e-5
 
 def _numbers(graph: onnx.GraphProto) -> dict[str, float]:
     """Constants of one element."""
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            tensors[node.output[0]] = node.attribute[0].t
     return {
-        name: float(numpy_helper.to_array(tensor).item())
-        for name, tensor in tensors.items()
-        if np.prod(tensor.dims, dtype=np.int64) == 1 and len(tensor.dims) <= 1
+        name: float(array.item())
+        for name, array in constant_arrays(graph).items()
+        if array.size == 1 and array.ndim <= 1 and array.dtype.kind in "fiu"
     }
