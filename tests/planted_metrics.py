@@ -50,3 +50,18 @@ class Closeness:
     ) -> Score:
         have, want = values_of(outputs), values_of(reference_outputs)
         return Score(1 - float(np.square(have - want).sum() / np.square(want).sum()) ** 0.5)
+
+
+@dataclass(frozen=True)
+class Satisfied:
+    """Looks at the first output alone, as metrics with labels do, and finds nothing amiss."""
+
+    name: str = "satisfied"
+
+    def reads(self, outputs: Sequence[str]) -> Sequence[str]:
+        return outputs[:1]
+
+    def evaluate(
+        self, outputs: Outputs, labels: object, reference_outputs: Outputs | None
+    ) -> Score:
+        return Score(1.0)

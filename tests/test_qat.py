@@ -23,7 +23,8 @@ from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError
 from hasten.graph import Model, export_torch, parse_input
 from hasten.runtimes import Execution, get_runtime
-from hasten.train.operators.fake_quantize import fake_quantized_weight
+from hasten.train import GraphModule
+from hasten.train.operators.fake_quantize import DOMAIN, WEIGHT, WEIGHT_SCALE
 from int8_net import constants
 from nets import conv_net, images
 from onnx_models import model, run, value, weight
@@ -117,9 +118,23 @@ def test_a_fake_quantized_weight_is_what_its_integers_stand_for(
     integers, scale = quantize_weight(values, axis, weights)
     along = scale.reshape([-1 if at == axis else 1 for at in range(3)])
 
-    found = fake_quantized_weight(torch.from_numpy(values), axis, PEAKS[weights])
+    proto = model(
+        [
+            helper.make_node(
+                WEIGHT_SCALE, ["w"], ["s"], domain=DOMAIN, axis=axis, peak=PEAKS[weights]
+            ),
+            helper.make_node(WEIGHT, ["w", "s"], ["y", "i"], domain=DOMAIN, axis=axis),
+        ],
+        [],
+        [value("y", [3, 4, 5])],
+        [numpy_helper.from_array(values, "w")],
+        domains=[DOMAIN],
+    )
+    found = GraphModule(proto).constants(["y", "i", "s"])
 
-    np.testing.assert_allclose(found.numpy(), integers * along, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(found["y"], integers * along, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(found["i"], integers)
+    np.testing.assert_allclose(found["s"], scale, rtol=1e-6)
 
 
 @pytest.mark.parametrize("ranges", ["learned", "observed"])

@@ -1,15 +1,20 @@
 """Modules of PyTorch, their callables and .pt2 files: exported with free batches, or refused."""
 
+import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as f
 
 from hasten.errors import ModelError, OptionError
-from hasten.graph import Model, load, open_exported_program, parse_input
+from hasten.graph import Model, load, open_exported_program, parameter_names, parse_input
+from hasten.graph.torch_calls import named_tensors
+from hasten.runtimes import Execution, get_runtime
 from onnx_models import run
 from torch_nets import exported_sequential
 
@@ -202,3 +207,115 @@ def test_a_callable_that_returns_something_else_is_refused(net_file: str, tmp_pa
 def test_a_callable_that_fails_is_refused_with_its_reason(net_file: str, tmp_path: Path) -> None:
     message = _message(f"{net_file}:broken", tmp_path, "x=float32[n,4]")
     assert "got ValueError: no weights here - at" in message
+
+
+@dataclasses.dataclass
+class Answer:
+    """What transformers' models return, so to speak."""
+
+    logits: torch.Tensor
+    past: tuple[torch.Tensor, torch.Tensor] | None = None
+    hidden: torch.Tensor | None = None
+
+
+torch.export.register_dataclass(Answer, serialized_type_name="tests.Answer")
+
+
+class Named(nn.Module):
+    """Returns its answer in this form; the second argument is rarely given."""
+
+    def __init__(self, form: str = "dict") -> None:
+        super().__init__()
+        self.layer, self.form = nn.Linear(4, 3), form
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        past: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        *,
+        shift: torch.Tensor | None = None,
+    ) -> Any:
+        y = self.layer(ids if mask is None else ids * mask)
+        y = y if shift is None else y + shift
+        assert past is None
+        if self.form == "dict":
+            return {"scores": y, "size": y.abs()}
+        if self.form == "nested":
+            return {"scores": y, "more": [y.abs(), {"half": y / 2}]}
+        return Answer(y, hidden=y.abs())
+
+
+class OfDict(nn.Module):
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return batch["a"] + 2 * batch["b"]
+
+
+ROWS = torch.arange(8.0).reshape(2, 4)
+CALLS: dict[str, tuple[nn.Module, Any, dict[str, torch.Tensor], tuple[str, ...]]] = {
+    "dict": (Named(), ROWS, {"ids": ROWS}, ("scores", "size")),
+    "nested": (Named("nested"), ROWS, {"ids": ROWS}, ("scores", "more_0", "more_1_half")),
+    "dataclass": (Named("dataclass"), ROWS, {"ids": ROWS}, ("logits", "hidden")),
+    "keywords": (
+        Named("dataclass"),
+        {"mask": ROWS + 1, "ids": ROWS, "shift": ROWS[:, :3]},
+        {"ids": ROWS, "mask": ROWS + 1, "shift": ROWS[:, :3]},
+        ("logits", "hidden"),
+    ),
+    "a dict": (OfDict(), ({"a": ROWS, "b": ROWS + 1},), {"a": ROWS, "b": ROWS + 1}, ("output",)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_inputs_and_outputs_keep_the_names_they_have_in_python(name: str, tmp_path: Path) -> None:
+    module, example, feed, outputs = CALLS[name]
+    net = load(module, example, scratch=tmp_path)
+    arrays = {key: value.numpy() for key, value in feed.items()}
+
+    assert [spec.name for spec in net.signature.inputs] == list(feed)
+    assert tuple(spec.name for spec in net.signature.outputs) == outputs
+    graph_says = run(net, arrays)
+    runtime = get_runtime("pytorch")
+    session = runtime.open(runtime.lower(net, tmp_path), Execution())
+    original = session.run(arrays)
+    session.close()
+    with torch.no_grad():
+        said = module(**feed) if name != "a dict" else module(feed)
+    want = [value for _, value in named_tensors(said)]
+    for at, key in enumerate(outputs):
+        np.testing.assert_allclose(graph_says[key], want[at].numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(original[key], want[at].numpy(), rtol=1e-5, atol=1e-5)
+    if name != "a dict":
+        known = parameter_names(net.graph)
+        assert known is not None
+        assert known.trained == ("layer.weight", "layer.bias")
+
+
+def test_a_callable_is_called_by_keyword_where_an_argument_is_left_out(tmp_path: Path) -> None:
+    inputs = [parse_input("mask=float32[n,4]"), parse_input("ids=float32[n,4]")]
+    net = load("test_torch_export:Named", inputs=inputs, scratch=tmp_path)
+    runtime = get_runtime("pytorch")
+    session = runtime.open(runtime.lower(net, tmp_path), Execution())
+    feed = {"ids": ROWS.numpy(), "mask": ROWS.numpy()}
+
+    assert list(session.run(feed)) == ["scores", "size"]
+    session.close()
+
+
+class Biased(nn.Module):
+    """Attention with a learnt bias, as in BEiT: torch's kernel lays its heads out otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.randn(2, 5, 5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        heads = x.reshape(-1, 5, 2, 4).transpose(1, 2)
+        found = f.scaled_dot_product_attention(heads, heads, heads, attn_mask=self.bias[None])
+        return found.transpose(1, 2).reshape(-1, 5, 8)
+
+
+def test_attention_with_a_learnt_bias_is_exported(tmp_path: Path) -> None:
+    net, x = Biased(), torch.randn(3, 5, 8)
+    found = run(load(net, x, scratch=tmp_path), {"x": x.numpy()})["output"]
+    np.testing.assert_allclose(found, net(x).detach().numpy(), rtol=1e-4, atol=1e-5)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hasten.data import Preprocessing, Samples
     from hasten.errors import HastenError
     from hasten.graph import InputSpec, Model, Signature, TensorSpec
+    from hasten.train.torch_weights import to_torch
     from hasten.tune.budget import Budget
     from hasten.tune.recipe import Recipe
     from hasten.tune.settings import Settings
@@ -38,6 +39,7 @@ __all__ = [
     "finetune",
     "load",
     "qat",
+    "to_torch",
     "Bundle",
     "Data",
     "Way",
@@ -63,6 +65,7 @@ _HOMES = {
     "finetune": "hasten.api",
     "load": "hasten.api",
     "qat": "hasten.compress.train_quantized",
+    "to_torch": "hasten.train",
     "Bundle": "hasten.bundle",
     "Data": "hasten.api",
     "Way": "hasten.api",

@@ -136,6 +136,8 @@ class Training:
         End the training in time: 90s, 30m, 1h.
     device
         Where it is trained.
+    freeze
+        A layer or weight that stays, by its name or a pattern such as 'encoder.*'. Repeat for more.
     """
 
     epochs: int | None = None
@@ -145,6 +147,7 @@ class Training:
     augment: Repeated = None
     time: str | None = None
     device: Literal["cpu", "cuda"] = "cpu"
+    freeze: Repeated = None
 
     def settings(self, seed: int) -> dict[str, Any]:
         """Return the fields of a schedule that are given."""
@@ -155,6 +158,7 @@ class Training:
             "patience": self.patience,
             "augment": tuple(self.augment) if self.augment else None,
             "time_s": seconds(self.time) if self.time else None,
+            "freeze": tuple(self.freeze) if self.freeze else None,
         }
         chosen = {name: value for name, value in given.items() if value is not None}
         return {**chosen, "device": self.device, "seed": seed}

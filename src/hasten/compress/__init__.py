@@ -6,6 +6,7 @@ What steps are made of has rooms of its own: activations, quantization, pruning,
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hasten.compress.distill import Distill
@@ -23,6 +24,7 @@ from hasten.compress.train_quantized import TrainQuantized
 from hasten.compress.weight_int4 import WeightInt4
 from hasten.compress.weight_int8 import WeightInt8
 from hasten.errors import RefusedError
+from hasten.graph import fold_derived
 
 if TYPE_CHECKING:
     from hasten.compress.step import Handler
@@ -73,6 +75,14 @@ def apply_step(model: Model, config: StepConfig, context: Context) -> Model:
         reason = model.tflite.refusal if model.tflite is not None else ""
         because = f": {reason}" if reason else ""
         raise RefusedError(f"steps take an ONNX graph; a .tflite runs as it is{because}")
+    if "training" not in config.effect.needs:
+        model = _with_constants(model)
     module, _, name = STEPS[type(config)].partition(":")
     handler: Handler = getattr(importlib.import_module(f"hasten.compress.{module}"), name)
     return handler(model, config, context)
+
+
+def _with_constants(model: Model) -> Model:
+    """Return the model with its weights as constants, also those that are made of parameters."""
+    graph, derived = fold_derived(model.graph)
+    return replace(model, content=graph) if derived else model

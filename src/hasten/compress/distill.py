@@ -77,6 +77,7 @@ def apply(model: Model, config: Distill, context: Context) -> Model:
     source = teacher_of(context, _DOING)
     own, others = [pair[0] for pair in config.hints], [pair[1] for pair in config.hints]
     module = GraphModule(model.graph, outputs=[*logits_of(model.graph), *own])
+    module.freeze(config.freeze)
     with closing(open_teacher(source, model.signature, context.scratch, hints=others)) as teacher:
         loss = _loss(module, teacher, model.signature, config, context)
         learn(module, model, loss, config, context, teacher=teacher, hints=others, doing=_DOING)

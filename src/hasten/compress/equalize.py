@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from hasten.compress.fold_batch_norm import without_batch_norms
 from hasten.compress.rescaling.scaling import ChannelScaling
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
 from hasten.errors import RefusedError
+from hasten.graph.batch_norm import without_batch_norms
 
 if TYPE_CHECKING:
     from hasten.graph import Model

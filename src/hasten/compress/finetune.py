@@ -54,6 +54,7 @@ def apply(model: Model, config: Finetune, context: Context) -> Model:
 
     training_samples(context, _DOING)
     module = GraphModule(model.graph, outputs=logits_of(model.graph))
+    module.freeze(config.freeze)
     if config.alpha == 1:
         learn(module, model, LabelLoss(config.smoothing), config, context, doing=_DOING)
     else:

@@ -13,18 +13,24 @@ import numpy as np
 
 from hasten.compress.activations.observation import folded_ranges, observe
 from hasten.compress.effect import Effect, Need
-from hasten.compress.fold_batch_norm import without_batch_norms
-from hasten.compress.quantization.bias_correction import correct_biases
 from hasten.compress.quantization.calibration import CALIBRATORS, Range
-from hasten.compress.quantization.qdq_writer import write_qdq
-from hasten.compress.quantization.rounding import PEAKS, Weights
+from hasten.compress.quantization.qdq_writer import ranges_of_kernels, write_qdq
+from hasten.compress.quantization.rounding import PEAKS, Weights, round_weights
+from hasten.compress.quantization.trained_source import trained_source
 from hasten.compress.static_int8 import Calibrator
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
 from hasten.compress.training import learn, needs_with, require_alpha, training_samples
 from hasten.data import METRICS, Samples, Source, load_samples
-from hasten.errors import RefusedError
-from hasten.graph import InputSpec, Model, constants_of, load
-from hasten.runtimes import Execution, get_runtime
+from hasten.errors import RefusedError, RuntimeFailureError
+from hasten.graph import (
+    InputSpec,
+    Model,
+    constants_of,
+    load,
+    with_outputs,
+)
+from hasten.graph.batch_norm import without_batch_norms
+from hasten.runtimes import Execution, Hint, get_runtime
 from hasten.train.schedule import Schedule
 from hasten.worker.cleaning import cleaned
 from hasten.worker.session import in_worker
@@ -33,7 +39,7 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-    from hasten.train import GraphModule
+    from hasten.train import GraphModule, Parting
 
 __all__ = ["QuantizedTraining", "TrainQuantized", "apply", "prepare", "qat", "trained"]
 
@@ -81,14 +87,16 @@ class QuantizedTraining:
     """A model in training for int8.
 
     ``module`` is an nn.Module, in evaluation mode, that computes what the deployed graph does:
-    train it with any loop. ``finish`` writes what it has learnt.
+    train it with any loop. ``finish`` writes what it has learnt into that graph, ``deployed``:
+    ``places`` leads from its initializers to the tensors of the module that they hold.
+    ``trained_ranges`` leads from an activation to the one whose range it has.
     """
 
     module: GraphModule
     model: Model
     config: TrainQuantized
-    source: onnx.ModelProto
-    ranges: Mapping[str, Range]
+    deployed: onnx.ModelProto
+    places: Mapping[str, str]
     trained_ranges: Mapping[str, str]
     fixed_ranges: frozenset[str] = frozenset()
 
@@ -96,18 +104,16 @@ class QuantizedTraining:
         """Return the quantized model with the trained weights and ranges."""
         from onnx import numpy_helper
 
-        source = type(self.source)()
-        source.CopyFrom(self.source)
-        for name, tensor in constants_of(source.graph).items():
-            if self.module.parameter_of(name) is not None:
-                trained = numpy_helper.from_array(self.module.value_of(name), tensor.name)
-                tensor.CopyFrom(trained)
-        trained_to = {
-            name: self._range(leader)
-            for name, leader in self.trained_ranges.items()
-            if leader not in self.fixed_ranges
-        }
-        graph = _written(source, {**self.ranges, **trained_to}, self.config)
+        graph = type(self.deployed)()
+        graph.CopyFrom(self.deployed)
+        values = self.module.constants(self.places.values())
+        for name, tensor in constants_of(graph.graph).items():
+            if name not in self.places:
+                continue
+            before = numpy_helper.to_array(tensor)
+            value = values[self.places[name]].astype(before.dtype).reshape(before.shape)
+            if not np.array_equal(value, before):
+                tensor.CopyFrom(numpy_helper.from_array(value, name))
         return self.model.evolve(graph, self.model.signature, applied(self.config))
 
     def agreement(self, model: Model, samples: Samples, runtime: str = "onnxruntime") -> float:
@@ -127,13 +133,45 @@ class QuantizedTraining:
         fidelity = METRICS["fidelity"]
         return score(self.module, samples, signature, fidelity, batch=1, reference=said)
 
-    def _range(self, tensor: str) -> Range:
-        from hasten.train.training_graph import growth_name, limits_name
+    def parting(self, model: Model, samples: Samples, runtime: str = "onnxruntime") -> Parting:
+        """Return where the module and what ``finish`` made of it part, in quantization steps.
 
-        limits = self.module.value_of(limits_name(tensor))
-        if self.config.ranges == "learned":
-            limits = limits * np.exp(self.module.value_of(growth_name(tensor)))
-        return Range.spanning(float(limits[0]), float(limits[1]))
+        ``model`` is that, run by the runtime of this name; see ``hasten.train.Parting``. Each
+        tensor that is rounded inside is compared as well, fed with the runtime's own; a runtime
+        that cannot give them is compared by its outputs alone.
+        """
+        from hasten.train.parting import inner_tensors
+
+        inner = inner_tensors(model.graph)
+        try:
+            watched = with_outputs(model, inner)
+            return self._parted(watched, samples, runtime, inner)
+        except (RefusedError, RuntimeFailureError):
+            return self._parted(model, samples, runtime, [])
+
+    def _parted(self, model: Model, samples: Samples, runtime: str, inner: list[str]) -> Parting:
+        from hasten.train.parting import part
+
+        with (
+            tempfile.TemporaryDirectory(prefix="hasten-") as folder,
+            _answering(model, Path(folder), runtime) as answer,
+        ):
+            feeds = (feed for feed, _ in samples.batches(self.model.signature, 1))
+            pairs = ((feed, answer(feed)) for feed in feeds)
+            return part(self.module, model.graph, pairs, runtime, inner)
+
+    def _range(self, tensor: str) -> Range:
+        """Return the range of an activation that has its own."""
+        from onnx import numpy_helper
+
+        scale, zero_point = f"{tensor}_scale", f"{tensor}_zero_point"
+        known = {one: numpy_helper.to_array(two) for one, two in self._held().items()}
+        levels = np.iinfo(known[zero_point].dtype)
+        step, offset = float(known[scale]), int(known[zero_point])
+        return Range.spanning((levels.min - offset) * step, (levels.max - offset) * step)
+
+    def _held(self) -> dict[str, onnx.TensorProto]:
+        return constants_of(self.finish().graph.graph)
 
 
 def qat(
@@ -175,6 +213,9 @@ def prepare(model: Model, config: TrainQuantized, context: Context) -> Quantized
     Batch norms are folded before, so that weights are rounded as they are deployed.
     """
     from hasten.train import GraphModule
+    from hasten.train.freezing import frozen_names
+    from hasten.train.parameters import trainable_weights
+    from hasten.train.training_graph import Recipe as TrainingRecipe
     from hasten.train.training_graph import training_graph
 
     refuse_control_flow(model, _DOING)
@@ -188,13 +229,30 @@ def prepare(model: Model, config: TrainQuantized, context: Context) -> Quantized
     known = folded_ranges(model, context)
     ranges |= known
     means = {name: mean.value for name, mean in seen.means.items()}
-    source = correct_biases(model.graph, means, config.weights)
-    deployed = _written(source, ranges, config)
-    learned = config.ranges == "learned"
-    peak = PEAKS[config.weights]
-    made = training_graph(deployed, source, peak=peak, learned=learned, fixed=known)
+    trainable = set(trainable_weights(model.graph)) - frozen_names(model.graph, config.freeze)
+    source = trained_source(model.graph, trainable, means, config.weights)
+    deployed = write_qdq(
+        source.graph, ranges, activations=config.activations, weights=config.weights
+    )
+    recipe = TrainingRecipe(
+        trained=source.trained,
+        derived=source.derived,
+        parents=source.parents,
+        peaks=_peaks(source.graph, config.weights),
+        reduced=config.weights == "w7",
+        learned=config.ranges == "learned",
+        fixed={*known, *ranges_of_kernels(source.graph, ranges, config.activations)},
+    )
+    made = training_graph(deployed, source.graph, recipe)
     module = GraphModule(made.graph)
-    return QuantizedTraining(module, model, config, source, ranges, made.ranges, frozenset(known))
+    return QuantizedTraining(module, model, config, deployed, made.places, made.ranges, made.fixed)
+
+
+def _peaks(graph: onnx.ModelProto, weights: Weights) -> dict[str, int]:
+    """Return the largest integer of each weight: four bits are for matrices and kernels alone."""
+    if weights == "w4":
+        return dict.fromkeys(round_weights(graph, weights), PEAKS[weights])
+    return dict.fromkeys(constants_of(graph.graph), PEAKS[weights])
 
 
 def trained(model: Model, config: TrainQuantized, context: Context) -> QuantizedTraining:
@@ -215,7 +273,8 @@ def trained(model: Model, config: TrainQuantized, context: Context) -> Quantized
         loss = DistillationLoss(config.alpha, config.temperature)
         with closing(open_teacher(source, model.signature, context.scratch)) as teacher:
             learn(module, model, loss, config, context, teacher=teacher, doing=_DOING)
-    training.module.load_state_dict(module.state_dict())
+    # The softmax after the scores that it was trained by has nothing to learn.
+    training.module.load_state_dict(module.state_dict(), strict=False)
     return training
 
 
@@ -232,12 +291,6 @@ def apply(model: Model, config: TrainQuantized, context: Context) -> Model:
     return made
 
 
-def _written(
-    source: onnx.ModelProto, ranges: Mapping[str, Range], config: TrainQuantized
-) -> onnx.ModelProto:
-    return write_qdq(source, ranges, activations=config.activations, weights=config.weights)
-
-
 def _cleaned(model: Model, samples: Samples, scratch: Path) -> Model:
     """Return the model with its batch norms folded and its constants computed."""
     feed, _ = next(samples.batches(model.signature, 1))
@@ -246,7 +299,13 @@ def _cleaned(model: Model, samples: Samples, scratch: Path) -> Model:
 
 @contextmanager
 def _answering(model: Model, folder: Path, name: str) -> Iterator[Callable[[Arrays], Arrays]]:
-    """Open a model on a runtime for a while, as a function from a feed to outputs."""
-    lowered = get_runtime(name).lower(model, folder)
-    with in_worker(name, lowered, Execution(), folder) as session:
+    """Open a model on a runtime, in a process of its own, as a function from a feed to outputs.
+
+    What stays in float is computed in float32, as it is trained, also where the runtime would take
+    fewer bits by itself.
+    """
+    runtime = get_runtime(name)
+    hint: Hint = "f32" if "f32" in runtime.probe().hints else "default"
+    lowered = runtime.lower(model, folder, hint)
+    with in_worker(name, lowered, Execution(hint=hint), folder) as session:
         yield lambda feed: session.run(dict(feed))

@@ -10,12 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from hasten.errors import RefusedError, one_line
+from hasten.graph.batch_norm import fold_batch_norms
+from hasten.graph.constants import FLOAT, drop_unused
 from hasten.graph.model import Model
 from hasten.graph.onnx_file import signature_of
 from hasten.graph.operators import all_scopes
+from hasten.graph.parameter_names import ParameterNames, parameter_names, with_parameter_names
 
 if TYPE_CHECKING:
     import onnx
@@ -68,12 +72,14 @@ def _slimmed(graph: onnx.ModelProto, name: str) -> onnx.ModelProto:
     if not log.handlers:
         log.addHandler(logging.NullHandler())
     copy = onnx.ModelProto()
-    copy.CopyFrom(graph)
+    copy.CopyFrom(fold_batch_norms(graph))
+    hidden = _hide_parameters(copy)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             slim: onnx.ModelProto = onnxslim.slim(copy)
         _keep_edges(slim, graph)
+        _show_parameters(slim, hidden, parameter_names(copy))
         checker.check_model(slim)
     except Exception as error:
         raise RefusedError(f"cleaning {name}: onnxslim failed with {one_line(error)}") from error
@@ -86,6 +92,42 @@ def _keep_edges(slim: onnx.ModelProto, graph: onnx.ModelProto) -> None:
     inputs = [value for value in graph.graph.input if value.name not in constants]
     del slim.graph.input[:]
     slim.graph.input.extend(inputs)
+
+
+def _hide_parameters(graph: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """Make inputs of what PyTorch trains, in place; return what it was.
+
+    Cleaning takes constants for what they are: it merges two parameters that happen to be equal,
+    and computes from one that is tied what makes it several.
+    """
+    from onnx import helper
+
+    names = parameter_names(graph)
+    if names is None:
+        return []
+    norms = [node for node in graph.graph.node if node.op_type == "BatchNormalization"]
+    kept = {*names.trained, *(name for node in norms for name in node.input[1:])}
+    hidden = [tensor for tensor in graph.graph.initializer if tensor.name in kept]
+    others = [tensor for tensor in graph.graph.initializer if tensor.name not in kept]
+    del graph.graph.initializer[:]
+    graph.graph.initializer.extend(others)
+    graph.graph.input.extend(
+        helper.make_tensor_value_info(one.name, one.data_type, one.dims) for one in hidden
+    )
+    return hidden
+
+
+def _show_parameters(
+    graph: onnx.ModelProto, hidden: list[onnx.TensorProto], names: ParameterNames | None
+) -> None:
+    """Put parameters back, in place, with what is known of them; what was made anew is none."""
+    graph.graph.initializer.extend(hidden)
+    drop_unused(graph.graph)
+    if names is None:
+        return
+    held = [one for one in graph.graph.initializer if one.data_type == FLOAT and one.dims]
+    fixed = tuple(one.name for one in held if one.name not in names.trained)
+    with_parameter_names(graph, msgspec.structs.replace(names, fixed=fixed))
 
 
 def _name_nodes(graph: onnx.ModelProto) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hasten.graph.operators import with_subgraphs
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
@@ -35,8 +37,9 @@ def initializer_arrays(graph: onnx.GraphProto) -> dict[str, npt.NDArray[Any]]:
 
 def drop_unused(graph: onnx.GraphProto) -> None:
     """Remove the initializers that no node reads and that are no output, in place."""
-    used = {name for node in graph.node for name in node.input}
-    used.update(output.name for output in graph.output)
+    scopes = list(with_subgraphs(graph))
+    used = {name for scope in scopes for node in scope.node for name in node.input}
+    used.update(output.name for scope in scopes for output in getattr(scope, "output", ()))
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)

@@ -21,6 +21,7 @@ __all__ = [
     "operator_label",
     "undefined_in_default_domain",
     "unknown_operators",
+    "with_subgraphs",
 ]
 
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
@@ -44,17 +45,18 @@ def all_scopes(proto: onnx.ModelProto) -> Iterator[Scope]:
     for training in proto.training_info:
         roots += [training.initialization, training.algorithm]
     for root in roots:
-        yield from _with_subgraphs(root)
+        yield from with_subgraphs(root)
 
 
-def _with_subgraphs(scope: Scope) -> Iterator[Scope]:
+def with_subgraphs(scope: Scope) -> Iterator[Scope]:
+    """Yield a graph or function and the subgraphs inside it."""
     yield scope
     for node in scope.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                yield from _with_subgraphs(attribute.g)
+                yield from with_subgraphs(attribute.g)
             for graph in attribute.graphs:
-                yield from _with_subgraphs(graph)
+                yield from with_subgraphs(graph)
 
 
 def all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:

@@ -13,18 +13,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hasten.errors import MissingExtraError, ModelError, OptionError, OutputError, one_line
+from hasten.graph.batch_norm import fold_batch_norms
 from hasten.graph.model import Model, TorchSource
 from hasten.graph.object_path import import_object
 from hasten.graph.onnx_file import model_from_proto
 from hasten.graph.pt2_archive import open_exported_program
 from hasten.graph.signature import InputSpec
+from hasten.graph.torch_attention import lay_out_attention
+from hasten.graph.torch_calls import ADAPTED, adapted, named_tensors, output_names
 from hasten.graph.torch_inputs import (
     as_written,
+    call_of,
     dynamic_shapes,
     example_tensor,
     in_forward_order,
     specs_of_example,
 )
+from hasten.graph.torch_parameters import optimize, with_torch_parameters
 
 if TYPE_CHECKING:
     import onnx
@@ -46,6 +51,8 @@ class _Exported:
     asked: tuple[InputSpec, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    #: What stands before the names of the module's own parameters.
+    prefix: str = ""
 
 
 def export_torch(
@@ -193,7 +200,7 @@ def _from_archive(path: Path, inputs: Sequence[InputSpec]) -> _Exported:
         location=str(path),
         asked=tuple(inputs),
         inputs=given or tuple(str(argument) for argument in arguments),
-        outputs=_output_names(program),
+        outputs=_output_names(program, given or [str(one) for one in arguments]),
     )
 
 
@@ -205,32 +212,69 @@ def _from_module(
     *,
     location: str | None,
 ) -> _Exported:
-    import torch
 
     specs = tuple(inputs) or specs_of_example(example, module, where)
     ordered = in_forward_order(specs, module)
+    names = tuple(spec.name for spec in ordered)
+    call = call_of(names, module, None if inputs else example)
+    program = None
+    if call == "positional":
+        program = _exported_program(module, ordered, where)
+    if program is not None and _is_plain(program):
+        return _Exported(program, location or "", ordered, names, _output_names(program, names))
+    program = _exported_program(adapted(module, names, call), ordered, where)
+    outputs = _output_names(program, names)
+    return _Exported(program, location or "", ordered, names, outputs, prefix=ADAPTED)
+
+
+def _exported_program(
+    module: torch.nn.Module, specs: Sequence[InputSpec], where: str
+) -> ExportedProgram:
+    import torch
+
     with _quiet():
         try:
-            program = torch.export.export(
+            return torch.export.export(
                 module,
-                tuple(example_tensor(spec) for spec in ordered),
-                dynamic_shapes=dynamic_shapes(ordered, module),
+                tuple(example_tensor(spec) for spec in specs),
+                dynamic_shapes=dynamic_shapes(specs, module),
             )
         except Exception as error:
-            free = any(isinstance(dim, str) for spec in ordered for dim in spec.dims)
+            free = any(isinstance(dim, str) for spec in specs for dim in spec.dims)
             raise ModelError(
-                expected=f"a model that torch.export takes with {as_written(ordered)}",
+                expected=f"a model that torch.export takes with {as_written(specs)}",
                 got=one_line(error, lines=1),
                 where=where,
                 hint="give the dimensions as numbers if the model fixes them" if free else "",
             ) from error
-    names = tuple(spec.name for spec in ordered)
-    return _Exported(program, location or "", ordered, names, _output_names(program))
 
 
-def _output_names(program: ExportedProgram) -> tuple[str, ...]:
-    count = len(program.graph_signature.user_outputs)
-    return ("output",) if count == 1 else tuple(f"output_{index}" for index in range(count))
+def _places(program: ExportedProgram) -> Any:
+    """Return what a program returns, with numbers in place of tensors."""
+    from torch.utils import _pytree
+
+    spec = program.call_spec.out_spec
+    return _pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
+
+
+def _is_plain(program: ExportedProgram) -> bool:
+    """Whether a program returns tensors in tuples, lists and dicts alone: a .pt2 takes no more."""
+    from torch.export.graph_signature import TensorArgument
+
+    pending = [_places(program)]
+    while pending:
+        one = pending.pop()
+        if type(one) not in {int, tuple, list, dict}:
+            return False
+        if not isinstance(one, int):
+            pending += one.values() if isinstance(one, dict) else one
+    outputs = [one.arg for one in program.graph_signature.output_specs]
+    return all(isinstance(one, TensorArgument) for one in outputs)
+
+
+def _output_names(program: ExportedProgram, inputs: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the outputs: keys of dicts, else numbers."""
+    return output_names([path for path, _ in named_tensors(_places(program))], inputs)
 
 
 def _saved(exported: _Exported, scratch: Path) -> _Exported:
@@ -252,6 +296,7 @@ def _to_onnx(exported: _Exported, where: str, *, keep_batch_norms: bool) -> onnx
 
     with _quiet():
         try:
+            lay_out_attention(exported.program)
             converted = torch.onnx.export(
                 exported.program,
                 (),
@@ -260,8 +305,10 @@ def _to_onnx(exported: _Exported, where: str, *, keep_batch_norms: bool) -> onnx
                 opset_version=_OPSET,
                 input_names=list(exported.inputs),
                 output_names=list(exported.outputs),
-                optimize=not keep_batch_norms,
+                optimize=False,
             )
+            if converted is not None:
+                optimize(converted, exported.program)
         except Exception as error:
             raise ModelError(
                 expected="a model that torch.onnx exports",
@@ -270,19 +317,10 @@ def _to_onnx(exported: _Exported, where: str, *, keep_batch_norms: bool) -> onnx
             ) from error
     if converted is None:
         raise ModelError(expected="an exported graph", got="none from torch.onnx", where=where)
-    if keep_batch_norms:
-        _fold_constants(converted)
     proto: onnx.ModelProto = converted.model_proto
     _trim(proto)
-    return proto
-
-
-def _fold_constants(converted: torch.onnx.ONNXProgram) -> None:
-    """Do what the exporter's optimizer does, but for its fusions: one of them folds batch norms."""
-    from onnxscript import optimizer
-
-    optimizer.fold_constants(converted.model)
-    optimizer.remove_unused_nodes(converted.model)
+    proto = with_torch_parameters(proto, exported.program, exported.prefix)
+    return proto if keep_batch_norms else fold_batch_norms(proto)
 
 
 def _trim(proto: onnx.ModelProto) -> None:

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from hasten.errors import OptionError
 from hasten.graph.signature import InputSpec
+from hasten.graph.torch_calls import Call
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["as_written", "dynamic_shapes", "example_tensor", "in_forward_order", "specs_of_example"]
+__all__ = [
+    "as_written",
+    "call_of",
+    "dynamic_shapes",
+    "example_tensor",
+    "in_forward_order",
+    "specs_of_example",
+]
 
 #: Size of a free dimension in the example. torch.export takes 0 and 1 for constants.
 _FREE_SIZE = 2
@@ -58,6 +66,9 @@ def _batched(shape: tuple[int, ...]) -> tuple[int | str, ...]:
 
 def _example_arrays(example: Any, module: torch.nn.Module, where: str) -> dict[str, Any]:
     arguments = _arguments(module)
+    inner = _one_dict(example)
+    if inner is not None:
+        return dict(inner)
     if isinstance(example, Mapping):
         strange = [str(name) for name in example if name not in arguments]
         if strange:
@@ -78,14 +89,41 @@ def _example_arrays(example: Any, module: torch.nn.Module, where: str) -> dict[s
 
 
 def _arguments(module: torch.nn.Module) -> list[str]:
-    """Return the positional arguments of forward; ``*args`` stands for several."""
+    """Return the arguments of forward; ``*args`` stands for several."""
     names = []
     for parameter in _parameters(module):
         if parameter.kind is parameter.VAR_POSITIONAL:
             names += [f"{parameter.name}_{index}" for index in range(_MAX_VARIADIC)]
-        elif parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}:
+        elif parameter.kind is not parameter.VAR_KEYWORD:
             names.append(parameter.name)
     return names
+
+
+def call_of(names: Sequence[str], module: torch.nn.Module, example: Any = None) -> Call:
+    """Say how a module takes inputs of these names, which are in the order of its arguments.
+
+    Names that are all forward's own, and leave out one before the last, go by keyword. Those of
+    an example that is one argument, and a dict, go into such a dict.
+    """
+    if _one_dict(example) is not None:
+        return "dict"
+    by_name = set(names) <= set(_arguments(module))
+    in_order = list(names) == _positional(module)[: len(names)]
+    return "keyword" if by_name and not in_order else "positional"
+
+
+def _one_dict(example: Any) -> Mapping[str, Any] | None:
+    """Return the dict that an example gives as the only argument; None for another example."""
+    if isinstance(example, tuple | list | Mapping) and len(example) == 1:
+        (argument,) = example.values() if isinstance(example, Mapping) else example
+        return argument if isinstance(argument, Mapping) else None
+    return None
+
+
+def _positional(module: torch.nn.Module) -> list[str]:
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    alone = {parameter.name for parameter in _parameters(module) if parameter.kind is keyword}
+    return [name for name in _arguments(module) if name not in alone]
 
 
 def _parameters(module: torch.nn.Module) -> list[inspect.Parameter]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["OpenVino", "OpenVinoSession"]
 
 _RUNNING = reported("openvino could not run")
+#: What it says of a graph that it has no kernels for in the precision that it chose.
+_NO_KERNEL = "No suitable implementations"
 
 _CAPABILITY_HINTS: dict[str, Hint] = {"FP32": "f32", "BF16": "bf16", "FP16": "f16"}
 
@@ -65,11 +67,26 @@ class OpenVino:
                 # Several instances pinned by one rule would share the same cores.
                 "ENABLE_CPU_PINNING": "NO",
             }
-            if execution.hint != "default":
-                config["INFERENCE_PRECISION_HINT"] = execution.hint
-            compiled = openvino.Core().compile_model(lowered.path, "CPU", config)
-            request = compiled.create_infer_request()
+            request = _compiled(openvino.Core(), lowered.path, config, execution.hint)
         return OpenVinoSession(request, lowered)
+
+
+def _compiled(
+    core: openvino.Core, path: str, config: dict[str, str], hint: Hint
+) -> openvino.InferRequest:
+    """Compile a model, in float32 where OpenVINO's own choice of precision has no kernel.
+
+    On processors with AMX that choice is bf16, in which it refuses convolutions of signed 8 bits.
+    """
+    wanted = {} if hint == "default" else {"INFERENCE_PRECISION_HINT": hint}
+    try:
+        compiled = core.compile_model(path, "CPU", config | wanted)
+    except RuntimeError as error:
+        if hint != "default" or _NO_KERNEL not in str(error):
+            raise
+        exact = config | {"INFERENCE_PRECISION_HINT": "f32"}
+        compiled = core.compile_model(path, "CPU", exact)
+    return compiled.create_infer_request()
 
 
 class OpenVinoSession:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from hasten.errors import RuntimeFailureError
 from hasten.graph import TorchSource, import_object, open_exported_program
+from hasten.graph.torch_calls import adapted, named_tensors
+from hasten.graph.torch_inputs import call_of
 from hasten.runtimes.runtime import Arrays, Execution, Format, Hint, Lowered, Probe
 from hasten.runtimes.vendor import find, reported
 
@@ -89,7 +91,8 @@ def _load(source: TorchSource) -> torch.nn.Module:
     module = import_object(source.location, where="model")()
     if not isinstance(module, torch.nn.Module):
         raise RuntimeFailureError(f"{source.location} returned no torch.nn.Module")
-    return module.eval()
+    call = call_of(source.inputs, module)
+    return module.eval() if call == "positional" else adapted(module, source.inputs, call)
 
 
 class PyTorchSession:
@@ -124,7 +127,8 @@ class PyTorchSession:
             if self._copies_inputs:
                 self._copies_inputs = any(argument._version for argument in arguments)
             inputs = set(map(_storage, arguments))
-            values = zip(self._source.outputs, _flat(result), strict=True)
+            found = [value for _, value in named_tensors(result)]
+            values = zip(self._source.outputs, found, strict=True)
             return {name: self._owned(value, inputs) for name, value in values}
 
     def _argument(self, array: np.ndarray) -> torch.Tensor:
@@ -149,11 +153,3 @@ class PyTorchSession:
 
 def _storage(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
-
-
-def _flat(result: Any) -> list[Any]:  # whatever the user's forward returns
-    if isinstance(result, dict):
-        return [leaf for value in result.values() for leaf in _flat(value)]
-    if isinstance(result, (list, tuple)):
-        return [leaf for value in result for leaf in _flat(value)]
-    return [result]

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
         WeightedLoss,
     )
     from hasten.train.module import GraphModule
+    from hasten.train.parting import OutputParting, Parting, TensorParting
     from hasten.train.schedule import Augmentation, Schedule
     from hasten.train.teacher import GraphTeacher, ModuleTeacher, Teacher, open_teacher
+    from hasten.train.torch_weights import to_torch
 
 __all__ = [
     "Augmentation",
@@ -37,13 +39,17 @@ __all__ = [
     "Lesson",
     "MatchingLoss",
     "ModuleTeacher",
+    "OutputParting",
+    "Parting",
     "Schedule",
     "Task",
     "Teacher",
+    "TensorParting",
     "WeightedLoss",
     "fit",
     "logits_of",
     "open_teacher",
+    "to_torch",
     "train",
 ]
 
@@ -59,13 +65,17 @@ _HOMES = {
     "Lesson": "lesson",
     "MatchingLoss": "losses",
     "ModuleTeacher": "teacher",
+    "OutputParting": "parting",
+    "Parting": "parting",
     "Schedule": "schedule",
     "Task": "loop",
     "Teacher": "teacher",
+    "TensorParting": "parting",
     "WeightedLoss": "losses",
     "fit": "lesson",
     "logits_of": "lesson",
     "open_teacher": "teacher",
+    "to_torch": "torch_weights",
     "train": "loop",
 }
 

@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from hasten.errors import RefusedError, RuntimeFailureError, one_line
+from hasten.errors import RefusedError, RuntimeFailureError
 from hasten.graph import constants_of
-from hasten.train.operators import OPERATORS, REFUSALS, Mode, Node, Operator
+from hasten.train.freezing import frozen_names
+from hasten.train.operators import Mode, Node
 from hasten.train.parameters import running_statistics, trainable_weights
+from hasten.train.plan import Values, computed, plan, run_through
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-__all__ = ["GraphModule"]
-
-#: Opset taken where a graph names none for ONNX's own domain.
-_NO_OPSET = 1
+__all__ = ["GraphModule", "Walked"]
 
 
 @dataclass(frozen=True, eq=False)
-class _Step:
-    """A node ready to run: what to read, what to write, and what nobody reads afterwards."""
+class Walked:
+    """A node that was run: what it read, and what it made, by name."""
 
     node: Node
-    function: Operator
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    last_use: tuple[str, ...]
+    inputs: Sequence[torch.Tensor | None]
+    outputs: Mapping[str, torch.Tensor]
 
 
 class GraphModule(nn.Module):
     """A graph's nodes run one after another by torch, with gradients.
 
     Weights and biases are parameters; means and variances of batch norms are buffers, which
-    training moves as torch's own batch norm does. ``module({name: tensor})`` returns a dict of
-    outputs; ``module(tensor, ...)``, in the order of the inputs, the output itself, or a tuple of
-    several. ``outputs`` names other tensors of the graph to return instead of its outputs.
+    training moves as torch's own batch norm does. Both are called as in the graph: what was
+    exported from PyTorch has the names that it has there. ``module({name: tensor})`` returns a
+    dict of outputs; ``module(tensor, ...)``, in the order of the inputs, the output itself, or a
+    tuple of several. ``outputs`` names other tensors of the graph to return instead of its outputs.
     The module starts in evaluation mode. Integers stay on the CPU, since shapes are made of them.
 
     Raises RefusedError that names the operators that cannot be trained.
@@ -54,37 +52,48 @@ class GraphModule(nn.Module):
         constants = constants_of(graph.graph)
         self.input_names = [each.name for each in graph.graph.input if each.name not in constants]
         self.output_names = list(outputs) or [each.name for each in graph.graph.output]
-        self._homes: dict[str, str] = {}
+        self._homes: dict[str, tuple[nn.Module, str]] = {}
+        self._kept: set[str] = set()
         self._constants: dict[str, torch.Tensor] = {}
-        self._steps = _plan(graph, self.mode, self.output_names)
+        self._steps = plan(graph, self.mode, self.output_names)
         self._hold(constants)
         self.eval()
 
     def _hold(self, constants: Mapping[str, onnx.TensorProto]) -> None:
         """Keep each constant as what it is: a parameter, a buffer, or a tensor of the CPU."""
-        trainable = set(trainable_weights(self.graph.graph))
-        moving = set(running_statistics(self.graph.graph))
+        trainable = set(trainable_weights(self.graph))
+        moving = set(running_statistics(self.graph))
         used = {name for step in self._steps for name in step.inputs} | set(self.output_names)
         for name, tensor in constants.items():
             if name not in used:
                 continue
             value = _tensor(tensor)
             if name in trainable:
-                self.register_parameter(self._home(name), nn.Parameter(value))
-            elif name in moving:
-                self.register_buffer(self._home(name), value)
-            elif value.is_floating_point() and value.ndim:
-                self.register_buffer(self._home(name), value, persistent=False)
+                owner, leaf = self._home(name)
+                owner.register_parameter(leaf, nn.Parameter(value))
+            elif name in moving or (value.is_floating_point() and value.ndim):
+                owner, leaf = self._home(name)
+                owner.register_buffer(leaf, value, persistent=name in moving)
             else:
                 self._constants[name] = value
+        self._kept = (trainable | moving) & self._homes.keys()
 
-    def _home(self, name: str) -> str:
-        """Return the attribute that holds a constant: torch takes no dots in names."""
-        home = f"{name.replace('.', '/')}:"
-        while home in self._homes.values():
-            home += ":"
-        self._homes[name] = home
-        return home
+    def _home(self, name: str) -> tuple[nn.Module, str]:
+        """Return where a constant is held: ``a.b.weight`` is the weight of the b in a."""
+        owner: nn.Module = self
+        *path, leaf = name.split(".")
+        for part in path:
+            inner = part or ":"
+            while hasattr(owner, inner) and type(getattr(owner, inner)) is not nn.Module:
+                inner += ":"
+            if not hasattr(owner, inner):
+                owner.add_module(inner, nn.Module())
+            owner = getattr(owner, inner)
+        leaf = leaf or ":"
+        while hasattr(owner, leaf):
+            leaf += ":"
+        self._homes[name] = owner, leaf
+        return owner, leaf
 
     def forward(self, *inputs: Any) -> Any:
         """Run the graph: see the class."""
@@ -95,23 +104,33 @@ class GraphModule(nn.Module):
         return values[0] if len(values) == 1 else values
 
     def _run(self, feed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        values: dict[str, torch.Tensor | None] = {"": None, **self._constants}
-        for name, home in self._homes.items():
-            values[name] = getattr(self, home)
+        values = self._held()
         for name in self.input_names:
             values[name] = feed[name]
-        for step in self._steps:
-            try:
-                made = step.function(step.node, *[values[name] for name in step.inputs])
-            except (RuntimeError, IndexError, TypeError, ValueError) as error:
-                raise RuntimeFailureError(
-                    f"torch could not run {step.node.label}: {one_line(error)}"
-                ) from error
-            results = made if isinstance(made, tuple) else (made,)
-            values.update(zip(step.outputs, results, strict=False))
-            for name in step.last_use:
-                del values[name]
+        run_through(self._steps, values)
         return {name: _there(values, name) for name in self.output_names}
+
+    def _held(self) -> Values:
+        """Return what does not depend on the inputs, by its name in the graph."""
+        held = {name: getattr(owner, leaf) for name, (owner, leaf) in self._homes.items()}
+        return {"": None, **self._constants, **held}
+
+    def walk(
+        self, feed: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]
+    ) -> Iterator[Walked]:
+        """Run node by node; tensors that are ``given`` are read in place of those computed.
+
+        Yields each node with what it read and what it made, before anything else reads that.
+        """
+        values = {**self._held(), **feed, **given}
+        for step in self._steps:
+            inputs = [values[name] for name in step.inputs]
+            made = dict(zip(step.outputs, computed(step, inputs), strict=False))
+            yield Walked(step.node, inputs, made)
+            values.update((name, value) for name, value in made.items() if name not in given)
+            for name in step.last_use:
+                if name not in given:
+                    del values[name]
 
     def train(self, mode: bool = True) -> GraphModule:
         """Switch to training or, with False, to evaluation."""
@@ -123,9 +142,23 @@ class GraphModule(nn.Module):
         """Let batch norms use their running statistics in training too, and keep them."""
         self.mode.batch_norm_frozen = frozen
 
+    def freeze(self, patterns: Iterable[str]) -> None:
+        """Keep the weights of these layers, and the statistics of their batch norms, as they are.
+
+        See ``hasten.train.freezing``; raises OptionError for a pattern that matches nothing.
+        """
+        frozen = frozen_names(self.graph, patterns)
+        for name in frozen:
+            parameter = self.parameter_of(name)
+            if parameter is not None:
+                parameter.requires_grad_(False)
+        for step in self._steps:
+            step.node.frozen = step.node.frozen or not frozen.isdisjoint(step.inputs[3:5])
+
     def parameter_of(self, name: str) -> nn.Parameter | None:
         """Return the parameter of a weight by its name in the graph; None where it is not one."""
-        found = getattr(self, self._homes.get(name, ""), None)
+        owner, leaf = self._homes.get(name, (self, ""))
+        found = getattr(owner, leaf, None)
         return found if isinstance(found, nn.Parameter) else None
 
     def value_of(self, name: str) -> np.ndarray:
@@ -133,9 +166,24 @@ class GraphModule(nn.Module):
 
         Raises KeyError for what is neither.
         """
-        state = self.state_dict()[self._homes[name]]
-        value: np.ndarray = state.cpu().numpy().copy()
+        if name not in self._kept:
+            raise KeyError(name)
+        owner, leaf = self._homes[name]
+        value: np.ndarray = getattr(owner, leaf).detach().cpu().numpy().copy()
         return value
+
+    def constants(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Return tensors that depend on no input, such as trained scales, as arrays of their own.
+
+        Raises KeyError for one that does.
+        """
+        wanted = list(dict.fromkeys(names))
+        was_training, values = self.training, self._held()
+        self.eval()
+        with torch.no_grad():
+            run_through(plan(self.graph, self.mode, wanted), values)
+        self.train(was_training)
+        return {name: _there(values, name).detach().cpu().numpy().copy() for name in wanted}
 
     def to_graph(self) -> onnx.ModelProto:
         """Return the graph with the trained values in place of its own."""
@@ -144,45 +192,11 @@ class GraphModule(nn.Module):
 
         written = onnx.ModelProto()
         written.CopyFrom(self.graph)
-        state = self.state_dict()
         for name, tensor in constants_of(written.graph).items():
-            if self._homes.get(name) in state:
+            if name in self._kept:
                 value = numpy_helper.from_array(self.value_of(name), tensor.name)
                 tensor.CopyFrom(value)
         return written
-
-
-def _plan(graph: onnx.ModelProto, mode: Mode, outputs: Iterable[str]) -> list[_Step]:
-    """Put nodes beside their functions; raises RefusedError that names those without one."""
-    opset = _NO_OPSET
-    for entry in graph.opset_import:
-        if entry.domain in {"", "ai.onnx"}:
-            opset = entry.version
-    nodes = [Node(proto, opset, mode) for proto in graph.graph.node if not _is_constant(proto)]
-    problems = [_problem(node) for node in nodes]
-    if any(problems):
-        raise RefusedError(f"cannot be trained: {', '.join(filter(None, problems))}")
-    kept = {*outputs, "", *constants_of(graph.graph)}
-    steps: list[_Step] = []
-    for node in reversed(nodes):
-        inputs, made = tuple(node.proto.input), tuple(node.proto.output)
-        last = tuple(dict.fromkeys(name for name in (*inputs, *made) if name not in kept))
-        kept.update(last)
-        steps.append(_Step(node, OPERATORS[node.kind], inputs, made, last))
-    return steps[::-1]
-
-
-def _problem(node: Node) -> str:
-    """Say which operator cannot be trained and why; empty where it can."""
-    if node.kind not in OPERATORS:
-        return f"operator {node.label}"
-    refuse = REFUSALS.get(node.kind)
-    reason = refuse(node) if refuse is not None else ""
-    return f"operator {node.label}: {reason}" if reason else ""
-
-
-def _is_constant(proto: onnx.NodeProto) -> bool:
-    return proto.op_type == "Constant" and [a.name for a in proto.attribute] == ["value"]
 
 
 def _tensor(proto: onnx.TensorProto) -> torch.Tensor:

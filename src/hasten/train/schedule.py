@@ -21,7 +21,8 @@ class Schedule(msgspec.Struct, frozen=True):
     ``held_out`` is the share of the samples that judges each epoch, 0 for none: the epoch that was
     best is kept, and after ``patience`` epochs without a better one training stops. Batch norms
     keep their statistics from the share ``freeze_batch_norm_after`` of the training on.
-    ``time_s`` ends the training at the step that exceeds it. Raises OptionError for values that
+    ``time_s`` ends the training at the step that exceeds it. ``freeze`` names layers or weights, or
+    patterns of them, that stay: see ``hasten.train.freezing``. Raises OptionError for values that
     cannot be meant.
 
     Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019 (arXiv
@@ -40,6 +41,7 @@ class Schedule(msgspec.Struct, frozen=True):
     seed: int = 0
     device: Literal["cpu", "cuda"] = "cpu"
     time_s: float | None = None
+    freeze: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "1 or more", self.epochs, "epochs")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hasten.errors import ModelError, OptionError
-from hasten.graph import Model, Signature, TensorSpec
+from hasten.graph import Model, Signature, with_outputs
+from hasten.graph.torch_calls import named_tensors, output_names
 from hasten.runtimes import Execution, get_runtime
 from hasten.train.endpoint import Endpoint
 from hasten.worker.session import WorkerSession
@@ -49,7 +49,12 @@ class GraphTeacher:
             raise ModelError(expected="an ONNX graph", got="a .tflite", where="teacher")
         _require_inputs(model.signature, student)
         if hints:
-            model = _with_outputs(model, hints)
+            try:
+                model = with_outputs(model, hints)
+            except KeyError as error:
+                raise ModelError(
+                    expected=f"a tensor '{error.args[0]}'", got="none", where="teacher"
+                ) from None
         self._signature = model.signature
         lowered = get_runtime("onnxruntime").lower(model, scratch)
         self._session = WorkerSession(scratch)
@@ -94,10 +99,9 @@ class ModuleTeacher:
             inputs = [torch.tensor(value, device=self._device) for value in feed.values()]
             found = self._module(*inputs)
         self._module.train(was_training)
-        if isinstance(found, Mapping):
-            return {name: value.cpu().numpy() for name, value in found.items()}
-        values = found if isinstance(found, (tuple, list)) else [found]
-        return {str(at): value.cpu().numpy() for at, value in enumerate(values)}
+        tensors = list(named_tensors(found))
+        names = output_names([path for path, _ in tensors], ())
+        return {name: value.cpu().numpy() for name, (_, value) in zip(names, tensors, strict=True)}
 
     def close(self) -> None:
         """Keep the module: it is the caller's."""
@@ -156,24 +160,6 @@ def matched(answers: Arrays, outputs: Mapping[str, tuple[int, ...]]) -> Arrays:
                 where="teacher",
             )
     return {name: answers[name] for name in outputs}
-
-
-def _with_outputs(model: Model, names: Sequence[str]) -> Model:
-    """Return the model with these tensors as further outputs; ModelError for one it has not."""
-    import onnx
-    from onnx import helper
-
-    graph = onnx.ModelProto()
-    graph.CopyFrom(model.graph)
-    made = {name for node in graph.graph.node for name in node.output}
-    for name in names:
-        if name not in made:
-            raise ModelError(expected=f"a tensor '{name}'", got="none", where="teacher")
-        value = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-        graph.graph.output.append(value)
-    outputs = tuple(TensorSpec(name, "float32", ()) for name in names)
-    signature = Signature(model.signature.inputs, (*model.signature.outputs, *outputs))
-    return replace(model, content=graph, signature=signature)
 
 
 def _require_inputs(teacher: Signature, student: Signature) -> None:

@@ -24,7 +24,14 @@ from hasten.graph import constants_of, node_names
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Activations", "lifted", "quantized_kinds", "removed_by_writer", "write_qdq"]
+__all__ = [
+    "Activations",
+    "lifted",
+    "quantized_kinds",
+    "ranges_of_kernels",
+    "removed_by_writer",
+    "write_qdq",
+]
 
 #: How activations are stored: unsigned or signed, or in 16 bits, symmetric.
 Activations = Literal["u8", "s8", "s16"]
@@ -35,6 +42,8 @@ _STORED: dict[Activations, str] = {"u8": "QUInt8", "s8": "QInt8", "s16": "QInt16
 _MIN_OPSETS: dict[Activations, int] = {"u8": 13, "s8": 13, "s16": 21}
 #: The QDQ writer takes these out where they follow what it quantizes.
 _RECTIFIERS = frozenset({"Relu", "Clip"})
+#: A sigmoid or tanh that reaches this is rounded in the steps of the kernels that know no other.
+_HALF = 0.5
 
 
 def write_qdq(
@@ -60,6 +69,9 @@ def write_qdq(
     exact = {name for node, label in named if label in float_nodes for name in node.input}
     rounded = {name: weight for name, weight in rounded.items() if name not in exact}
     ready = shared_ranges(graph, ranges, _rectified(graph))
+    # A Concat has its inputs at one range, whatever made them.
+    own = {name: found for name, found in ranges.items() if ready[name] == found}
+    overrides = _overrides(ranges_of_kernels(graph, own, activations))
     for name, output in reversed(removed_by_writer(graph).items()):
         if output in ready:
             ready.setdefault(name, ready[output])
@@ -67,6 +79,7 @@ def write_qdq(
         return _written(
             graph,
             ready,
+            overrides,
             activations=activations,
             weights=weights,
             float_nodes=float_nodes,
@@ -79,6 +92,7 @@ def write_qdq(
 def _written(
     graph: onnx.ModelProto,
     ranges: Mapping[str, Range],
+    overrides: dict[str, list[dict[str, Any]]],
     *,
     activations: Activations,
     weights: Weights,
@@ -89,7 +103,11 @@ def _written(
 
     source = onnx.ModelProto()
     source.CopyFrom(lifted(graph, _MIN_OPSETS[activations]))
-    overrides = {**_outputs_of_their_own(source, ranges), **_with_levels(source, rounded)}
+    overrides = {
+        **_outputs_of_their_own(source, ranges),
+        **overrides,
+        **_with_levels(source, rounded),
+    }
     if float_nodes:
         # The writer tells nodes apart by their names.
         for node, name in zip(source.graph.node, node_names(source), strict=True):
@@ -215,16 +233,47 @@ def _outputs_of_their_own(
 ) -> dict[str, list[dict[str, Any]]]:
     """Ranges of outputs that a Relu or Clip reads too: the writer would give them that node's."""
     rectified = {node.input[0] for node in graph.graph.node if node.op_type in _RECTIFIERS}
+    names = [output.name for output in graph.graph.output]
+    return _overrides({one: ranges[one] for one in names if one in rectified and one in ranges})
+
+
+def _overrides(ranges: Mapping[str, Range]) -> dict[str, list[dict[str, Any]]]:
+    """Ranges as the writer takes them where they are not to be the observed ones."""
     return {
-        output.name: [
-            {
-                "rmin": np.float32(ranges[output.name].low),
-                "rmax": np.float32(ranges[output.name].high),
-            }
-        ]
-        for output in graph.graph.output
-        if output.name in rectified and output.name in ranges
+        name: [{"rmin": np.float32(found.low), "rmax": np.float32(found.high)}]
+        for name, found in ranges.items()
     }
+
+
+def ranges_of_kernels(
+    graph: onnx.ModelProto, ranges: Mapping[str, Range], activations: Activations
+) -> dict[str, Range]:
+    """Return the ranges, by tensor, at which integer kernels compute what the graph says.
+
+    TFLite's kernels write softmax and sigmoid in steps of 1/256, tanh of 1/128, and have another
+    scale made of that, which is rounding twice. A sigmoid or tanh that stays within half of its
+    range keeps its own: it would lose more. ONNX Runtime's softmax takes the whole part of the
+    scale's reciprocal, so that 0 to 1 comes out as 254 steps; where it is signed, steps of 1/256
+    would wrap around at a probability of 1, and it gets 255 steps, of a hair less than 1/255.
+    """
+    if activations == "s16":
+        return {}
+    below_one = float(np.nextafter(np.float32(1), np.float32(0)))
+    known = {
+        "Softmax": Range(0.0, 255 / 256 if activations == "u8" else below_one),
+        "Sigmoid": Range(0.0, 255 / 256),
+        "Tanh": Range(-1.0, 127 / 128),
+    }
+    made = {node.output[0]: node.op_type for node in graph.graph.node if node.op_type in known}
+    return {
+        name: known[kind]
+        for name, kind in made.items()
+        if name in ranges and (kind == "Softmax" or _peak(ranges[name]) >= _HALF)
+    }
+
+
+def _peak(found: Range) -> float:
+    return max(-found.low, found.high)
 
 
 def quantized_kinds() -> set[str]:

@@ -113,6 +113,20 @@ def _softsign(node: Node, x: torch.Tensor) -> torch.Tensor:
     return f.softsign(x)
 
 
+def _shrink(node: Node, x: torch.Tensor) -> torch.Tensor:
+    edge, shift = node.number("lambd", 0.5), node.number("bias", 0.0)
+    small = torch.where(x < -edge, x + shift, torch.zeros_like(x))
+    return torch.where(x > edge, x - shift, small)
+
+
+def _swish(node: Node, x: torch.Tensor) -> torch.Tensor:
+    return x * torch.sigmoid(node.number("alpha", 1.0) * x)
+
+
+def _thresholded_relu(node: Node, x: torch.Tensor) -> torch.Tensor:
+    return torch.where(x > node.number("alpha", 1.0), x, torch.zeros_like(x))
+
+
 OPERATORS: dict[str, Operator] = {
     "Celu": _celu,
     "Clip": _clip,
@@ -126,8 +140,11 @@ OPERATORS: dict[str, Operator] = {
     "PRelu": _prelu,
     "Relu": _relu,
     "Selu": _selu,
+    "Shrink": _shrink,
     "Sigmoid": _sigmoid,
     "Softmax": _softmax,
     "Softplus": _softplus,
     "Softsign": _softsign,
+    "Swish": _swish,
+    "ThresholdedRelu": _thresholded_relu,
 }

@@ -67,6 +67,21 @@ def _where(node: Node, chosen: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -
     return torch.where(chosen, a, b)
 
 
+def _is_infinite(node: Node, x: torch.Tensor) -> torch.Tensor:
+    found = torch.zeros_like(x, dtype=torch.bool)
+    if node.integer("detect_positive", 1):
+        found = found | torch.isposinf(x)
+    if node.integer("detect_negative", 1):
+        found = found | torch.isneginf(x)
+    return found
+
+
+def _bit_shift(node: Node, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    a, b = together(a, b)
+    left = node.text("direction", "RIGHT") == "LEFT"
+    return torch.bitwise_left_shift(a, b) if left else torch.bitwise_right_shift(a, b)
+
+
 def _cast_like(node: Node, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     del node
     return x.to(like.dtype)
@@ -74,11 +89,23 @@ def _cast_like(node: Node, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 OPERATORS: dict[str, Operator] = {
     "Abs": _unary(torch.abs),
+    "Acos": _unary(torch.acos),
+    "Acosh": _unary(torch.acosh),
     "Add": _binary(torch.add),
     "And": _binary(torch.logical_and),
+    "Asin": _unary(torch.asin),
+    "Asinh": _unary(torch.asinh),
+    "Atan": _unary(torch.atan),
+    "Atanh": _unary(torch.atanh),
+    "BitShift": _bit_shift,
+    "BitwiseAnd": _binary(torch.bitwise_and),
+    "BitwiseNot": _unary(torch.bitwise_not),
+    "BitwiseOr": _binary(torch.bitwise_or),
+    "BitwiseXor": _binary(torch.bitwise_xor),
     "CastLike": _cast_like,
     "Ceil": _unary(torch.ceil),
     "Cos": _unary(torch.cos),
+    "Cosh": _unary(torch.cosh),
     "Div": _binary(_divide),
     "Equal": _binary(torch.eq),
     "Erf": _unary(torch.erf),
@@ -86,6 +113,8 @@ OPERATORS: dict[str, Operator] = {
     "Floor": _unary(torch.floor),
     "Greater": _binary(torch.gt),
     "GreaterOrEqual": _binary(torch.ge),
+    "IsInf": _is_infinite,
+    "IsNaN": _unary(torch.isnan),
     "Less": _binary(torch.lt),
     "LessOrEqual": _binary(torch.le),
     "Log": _unary(torch.log),
@@ -102,9 +131,11 @@ OPERATORS: dict[str, Operator] = {
     "Round": _unary(torch.round),
     "Sign": _unary(torch.sign),
     "Sin": _unary(torch.sin),
+    "Sinh": _unary(torch.sinh),
     "Sqrt": _unary(torch.sqrt),
     "Sub": _binary(torch.sub),
     "Sum": _variadic(torch.add),
+    "Tan": _unary(torch.tan),
     "Tanh": _unary(torch.tanh),
     "Where": _where,
     "Xor": _binary(torch.logical_xor),

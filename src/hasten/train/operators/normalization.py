@@ -11,6 +11,8 @@ __all__ = ["OPERATORS", "REFUSALS"]
 
 #: From this opset on GroupNormalization scales channels; before, groups.
 _PER_CHANNEL = 21
+#: What MeanVarianceNormalization adds to the deviation that it divides by.
+_LEAST_DEVIATION = 1e-9
 
 
 def _batch_normalization(
@@ -28,7 +30,7 @@ def _batch_normalization(
         variance,
         scale,
         bias,
-        training=node.mode.training and not node.mode.batch_norm_frozen,
+        training=node.mode.training and not (node.mode.batch_norm_frozen or node.frozen),
         momentum=1.0 - node.number("momentum", 0.9),
         eps=node.number("epsilon", 1e-5),
     )
@@ -36,10 +38,17 @@ def _batch_normalization(
 
 def _layer_normalization(
     node: Node, x: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None = None
-) -> torch.Tensor:
+) -> torch.Tensor | tuple[torch.Tensor, ...]:
     axis = node.integer("axis", -1) % x.ndim
-    normal = f.layer_norm(x, x.shape[axis:], eps=node.number("epsilon", 1e-5)) * scale
-    return normal if bias is None else normal + bias
+    epsilon = node.number("epsilon", 1e-5)
+    normal = f.layer_norm(x, x.shape[axis:], eps=epsilon) * scale
+    made = normal if bias is None else normal + bias
+    if len(node.proto.output) == 1:
+        return made
+    over = tuple(range(axis, x.ndim))
+    mean = x.mean(dim=over, keepdim=True)
+    variance = (x - mean).square().mean(dim=over, keepdim=True)
+    return made, mean, torch.rsqrt(variance + epsilon)
 
 
 def _rms_normalization(node: Node, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -77,8 +86,11 @@ def _lrn(node: Node, x: torch.Tensor) -> torch.Tensor:
     )
 
 
-def _refuse_statistics(node: Node) -> str:
-    return "its statistics are outputs" if len(node.proto.output) > 1 else ""
+def _mean_variance_normalization(node: Node, x: torch.Tensor) -> torch.Tensor:
+    axes = node.integers("axes", [0, 2, 3])
+    mean = x.mean(dim=axes, keepdim=True)
+    deviation = (x.square().mean(dim=axes, keepdim=True) - mean.square()).sqrt()
+    return (x - mean) / (deviation + _LEAST_DEVIATION)
 
 
 def _refuse_training_mode(node: Node) -> str:
@@ -93,10 +105,8 @@ OPERATORS: dict[str, Operator] = {
     "LRN": _lrn,
     "LayerNormalization": _layer_normalization,
     "LpNormalization": _lp_normalization,
+    "MeanVarianceNormalization": _mean_variance_normalization,
     "RMSNormalization": _rms_normalization,
 }
 
-REFUSALS: dict[str, Refusal] = {
-    "BatchNormalization": _refuse_training_mode,
-    "LayerNormalization": _refuse_statistics,
-}
+REFUSALS: dict[str, Refusal] = {"BatchNormalization": _refuse_training_mode}

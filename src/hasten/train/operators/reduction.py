@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 
-from hasten.train.operators.table import Node, Operator, Refusal, integers
+from hasten.train.operators.table import Node, Operator, integers
 
-__all__ = ["OPERATORS", "REFUSALS"]
+__all__ = ["OPERATORS"]
 
 _Reduce = Callable[[torch.Tensor, list[int], bool], torch.Tensor]
 
@@ -34,11 +35,23 @@ def _mean(x: torch.Tensor, axes: list[int], keep: bool) -> torch.Tensor:
 
 
 def _max(x: torch.Tensor, axes: list[int], keep: bool) -> torch.Tensor:
-    return x.amax(dim=axes, keepdim=keep)
+    return x.amax(dim=axes, keepdim=keep) if x.numel() else _of_none(x, axes, keep, -math.inf)
 
 
 def _min(x: torch.Tensor, axes: list[int], keep: bool) -> torch.Tensor:
-    return x.amin(dim=axes, keepdim=keep)
+    return x.amin(dim=axes, keepdim=keep) if x.numel() else _of_none(x, axes, keep, math.inf)
+
+
+def _of_none(x: torch.Tensor, axes: list[int], keep: bool, end: float) -> torch.Tensor:
+    """Reduce no values: to that end of what their dtype holds."""
+    limit: float = end
+    if x.dtype == torch.bool:
+        limit = end > 0
+    elif not x.is_floating_point():
+        limits = torch.iinfo(x.dtype)
+        limit = limits.max if end > 0 else limits.min
+    shape = x.sum(dim=axes, keepdim=keep).shape
+    return torch.full(shape, limit, dtype=x.dtype, device=x.device)
 
 
 def _l1(x: torch.Tensor, axes: list[int], keep: bool) -> torch.Tensor:
@@ -57,15 +70,26 @@ def _log_sum_exp(x: torch.Tensor, axes: list[int], keep: bool) -> torch.Tensor:
     return torch.logsumexp(x, dim=axes, keepdim=keep)
 
 
+def _log_sum(x: torch.Tensor, axes: list[int], keep: bool) -> torch.Tensor:
+    return x.sum(dim=axes, keepdim=keep).log()
+
+
+def _product(x: torch.Tensor, axes: list[int], keep: bool) -> torch.Tensor:
+    for axis in sorted((axis % x.ndim for axis in axes), reverse=True):
+        x = x.prod(dim=axis, keepdim=keep, dtype=x.dtype)
+    return x
+
+
 def _arg(function: Callable[..., torch.Tensor]) -> Operator:
+    """Return the place of the largest or smallest: the first of equals, or the last."""
+
     def compute(node: Node, x: torch.Tensor) -> torch.Tensor:
-        return function(x, dim=node.integer("axis"), keepdim=bool(node.integer("keepdims", 1)))
+        axis, keep = node.integer("axis"), bool(node.integer("keepdims", 1))
+        if not node.integer("select_last_index"):
+            return function(x, dim=axis, keepdim=keep)
+        return x.shape[axis] - 1 - function(x.flip(axis), dim=axis, keepdim=keep)
 
     return compute
-
-
-def _refuse_last(node: Node) -> str:
-    return "it selects the last of equals" if node.integer("select_last_index") else ""
 
 
 OPERATORS: dict[str, Operator] = {
@@ -73,12 +97,12 @@ OPERATORS: dict[str, Operator] = {
     "ArgMin": _arg(torch.argmin),
     "ReduceL1": _reduction(_l1),
     "ReduceL2": _reduction(_l2),
+    "ReduceLogSum": _reduction(_log_sum),
     "ReduceLogSumExp": _reduction(_log_sum_exp),
     "ReduceMax": _reduction(_max),
     "ReduceMean": _reduction(_mean),
     "ReduceMin": _reduction(_min),
+    "ReduceProd": _reduction(_product),
     "ReduceSum": _reduction(_sum),
     "ReduceSumSquare": _reduction(_sum_square),
 }
-
-REFUSALS: dict[str, Refusal] = {"ArgMax": _refuse_last, "ArgMin": _refuse_last}

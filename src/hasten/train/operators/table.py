@@ -25,11 +25,15 @@ class Mode:
 
 @dataclass(eq=False)
 class Node:
-    """One node of the graph: its attributes as Python values, and the mode of its module."""
+    """One node of the graph: its attributes as Python values, and the mode of its module.
+
+    The statistics of one that is ``frozen`` stay.
+    """
 
     proto: onnx.NodeProto
     opset: int
     mode: Mode
+    frozen: bool = False
     attributes: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
