@@ -129,12 +129,12 @@ class Detector(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Sequential(nn.Conv2d(3, 16, 4, 4), nn.ReLU()),
-            *(_conv(16, 16, 1), _conv(16, 32, 2), _conv(32, 32, 1)),
-            *(_conv(32, 64, 2), _conv(64, 64, 1), _conv(64, 64, 1)),
+            nn.Sequential(nn.Conv2d(3, 24, 4, 4), nn.ReLU()),
+            *(_conv(24, 24, 1), _conv(24, 48, 2), _conv(48, 48, 1)),
+            *(_conv(48, 96, 2), _conv(96, 96, 1), _conv(96, 96, 1)),
         )
-        self.boxes = nn.Conv2d(64, 4, 1)
-        self.scores = nn.Conv2d(64, 1 + len(SHAPES), 1)
+        self.boxes = nn.Conv2d(96, 4, 1)
+        self.scores = nn.Conv2d(96, 1 + len(SHAPES), 1)
         empty = torch.tensor([-4.0, *[0.0] * len(SHAPES)])  # most cells are
         self.scores.bias = nn.Parameter(empty)
         rows, columns = torch.meshgrid(torch.arange(_CELLS), torch.arange(_CELLS), indexing="ij")
