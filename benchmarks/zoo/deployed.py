@@ -1,0 +1,98 @@
+"""Trained is deployed: after training for int8, the module and what is written of it are one.
+
+Both are run on held-out samples and compared in quantization steps of the output. A tie that is
+rounded the other way somewhere inside becomes a few steps at the output, so there is a floor: the
+deployed model against itself, with the same arithmetic in another order. That is ONNX Runtime
+without its optimisations, and LiteRT's own kernels without XNNPACK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import hasten
+from hasten.errors import RefusedError
+from hasten.runtimes import NO_DELEGATE
+from zoo.answers import answers, module_answers, unoptimised_answers
+from zoo.architecture import Arrays
+from zoo.distance import Steps, steps_apart, worst_sqnr_db
+from zoo.row import Row
+from zoo.subject import SEED, Subject
+from zoo.training import shake, train_some
+
+if TYPE_CHECKING:
+    from hasten import Model
+
+__all__ = ["measure"]
+
+_STEPS, _RATE, _BATCH = 6, 1e-4, 8
+#: Steps that values may differ by, root mean square: as many times the floor's, and more.
+_TIMES, _MORE = 2.0, 0.2
+
+
+def measure(subject: Subject) -> Iterator[Row]:
+    """Train for int8, write, and compare on ONNX Runtime, then on LiteRT where it lowers."""
+    training = hasten.qat(subject.load(), subject.calibration_samples, scratch=subject.scratch)
+    module = training.module
+    batch = 1 if subject.fixed else _BATCH
+    moved = train_some(module, subject.training, steps=_STEPS, rate=_RATE, batch=batch, seed=SEED)
+    shake(module, SEED)
+    model = training.finish()
+    said = module_answers(module, subject.held_out)
+    home = answers(model, subject.held_out, "onnxruntime", subject.scratch)
+    floor = steps_apart(unoptimised_answers(model, subject.held_out), home)
+    figures = {"loss before": moved.before, "loss after": moved.after}
+    yield _compared(subject, "onnxruntime", said=said, home=home, floor=floor, figures=figures)
+    yield from _on_litert(subject, model, said)
+
+
+def _on_litert(subject: Subject, model: Model, said: Arrays) -> Iterator[Row]:
+    where = (subject.held_out, "litert", subject.scratch)
+    try:
+        home = answers(model, *where)
+    except RefusedError as refused:
+        reason = f"does not lower: {refused}"
+        yield Row(
+            subject.architecture.name, "deployed on litert", "refused", {}, reason, counts=False
+        )
+        return
+    floor = steps_apart(answers(model, *where, delegate=NO_DELEGATE), home)
+    yield _compared(subject, "litert", said=said, home=home, floor=floor, figures={})
+
+
+def _compared(
+    subject: Subject,
+    runtime: str,
+    *,
+    said: Arrays,
+    home: Arrays,
+    floor: Steps,
+    figures: dict[str, float],
+) -> Row:
+    apart = steps_apart(said, home)
+    met = apart.root_mean_square <= _TIMES * floor.root_mean_square + _MORE
+    reason = f"parts from the module {_told(apart)}; from itself {_told(floor)}"
+    return Row(
+        subject.architecture.name,
+        f"deployed on {runtime}",
+        "met" if met else "missed",
+        figures
+        | {
+            "share": apart.share,
+            "steps": apart.root_mean_square,
+            "most": apart.most,
+            "floor share": floor.share,
+            "floor steps": floor.root_mean_square,
+            "floor most": floor.most,
+            "sqnr": worst_sqnr_db(said, home),
+        },
+        "" if met else reason,
+    )
+
+
+def _told(apart: Steps) -> str:
+    return (
+        f"by {apart.root_mean_square:.2g} steps, at most {apart.most:.3g}, in {apart.share:.0%} of"
+        " values"
+    )

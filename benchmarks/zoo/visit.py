@@ -1,0 +1,103 @@
+"""The parent's side: an architecture in a process of its own, with a time limit for each part.
+
+A part that crashes or hangs becomes a row that says so, and the parts behind it get a new process.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from zoo.environment import interpreter, variables
+from zoo.row import Kind, Row
+
+__all__ = ["visit"]
+
+_POLL_S = 0.05
+_TAIL_BYTES = 4096
+
+
+def visit(name: str, parts: Sequence[str], limit_s: float) -> list[Row]:
+    """Measure the parts of an architecture, each within ``limit_s`` seconds."""
+    rows, left = list[Row](), list(parts)
+    with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
+        while left:
+            out = Path(folder) / f"rows-{len(left)}"
+            ended = _run(name, left, out, limit_s)
+            found, done = read_rows(out)
+            rows += found
+            left = left[len(done) :]
+            if left and ended is not None:
+                kind, reason = ended
+                rows.append(Row(name, left.pop(0), kind, reason=reason))
+    return rows
+
+
+def read_rows(path: Path) -> tuple[list[Row], list[str]]:
+    """Return the rows that a child wrote, and the parts that it came to the end of.
+
+    A line that was cut off when the child died is left out.
+    """
+    rows, done = list[Row](), list[str]()
+    text = path.read_bytes() if path.is_file() else b""
+    for line in text.split(b"\n")[:-1]:
+        found = msgspec.json.decode(line, type=Row | str)
+        if isinstance(found, str):
+            done.append(found)
+        else:
+            rows.append(found)
+    return rows, done
+
+
+def _run(name: str, parts: Sequence[str], out: Path, limit_s: float) -> tuple[Kind, str] | None:
+    """Run a child to its end; returns how it ended where that was not by itself."""
+    command = [str(interpreter()), "-m", "zoo.child", name, str(out), *parts]
+    with tempfile.TemporaryFile() as said:
+        child = subprocess.Popen(
+            command, env=variables(), stdin=subprocess.DEVNULL, stdout=said, stderr=said
+        )
+        try:
+            if not _waited(child, out, limit_s):
+                return "hung", f"no answer within {limit_s:.0f} s"
+        finally:
+            child.kill()
+            child.wait()
+        return _ending(child.returncode, said)
+
+
+def _waited(child: subprocess.Popen[bytes], out: Path, limit_s: float) -> bool:
+    """Wait as long as a row is written every ``limit_s`` seconds; returns whether it ended."""
+    written, until = 0, time.monotonic() + limit_s
+    for _ in _ticks():
+        if child.poll() is not None:
+            return True
+        size = out.stat().st_size if out.is_file() else 0
+        if size > written:
+            written, until = size, time.monotonic() + limit_s
+        elif time.monotonic() > until:
+            return False
+    return False
+
+
+def _ticks() -> Iterator[None]:
+    while True:
+        yield
+        time.sleep(_POLL_S)
+
+
+def _ending(code: int, said: IO[bytes]) -> tuple[Kind, str] | None:
+    if code == 0:
+        return None
+    said.seek(0, 2)
+    said.seek(max(0, said.tell() - _TAIL_BYTES))
+    lines = said.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+    if code < 0:
+        return "crashed", f"{signal.Signals(-code).name}: {lines[-1]}"
+    return "traceback", lines[-1]

@@ -1,0 +1,69 @@
+"""Random weights under which every layer counts, as it does in a network that was trained.
+
+Fresh networks are built to be trained, not to be judged: last gains of residual branches are 0,
+layer scales 1e-6, projections of transformers 0.02, and whole branches give nothing that rounding
+could harm. And the running statistics of fresh batch norms say nothing of the data, so that
+activations grow or vanish from layer to layer. Both are mended here, by a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+__all__ = ["draw_idle", "re_estimate_batch_norms"]
+
+#: Gains below this are layer scales, which begin next to nothing.
+_IDLE = 0.2
+#: Standard deviation of a matrix, times the root of what is summed up, below which it is idle.
+_WEAK = 0.7
+
+
+def draw_idle(module: nn.Module, seed: int) -> None:
+    """Draw anew what a fresh network leaves at 0, at 1 or next to nothing.
+
+    Gains of normalisations become 0.5 to 1.5, biases and other zeros normal(0, 0.1), layer scales
+    0.2 to 0.6, and weak matrices are scaled up to keep the variance of what they take. What is not
+    trained stays.
+    """
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for part in module.modules():
+            for name, value in part.named_parameters(recurse=False):
+                if value.requires_grad and value.is_floating_point():
+                    _draw(part, name, value, random)
+
+
+def _draw(part: nn.Module, name: str, value: nn.Parameter, random: torch.Generator) -> None:
+    constant = value.numel() > 1 and bool((value == value.flatten()[0]).all())
+    if constant and "norm" in type(part).__name__.lower() and name == "weight":
+        value.copy_(torch.rand(value.shape, generator=random) + 0.5)
+    elif constant and not value.any():
+        value.copy_(0.1 * torch.randn(value.shape, generator=random))
+    elif constant and float(value.abs().max()) < _IDLE:
+        value.copy_(0.4 * torch.rand(value.shape, generator=random) + 0.2)
+    elif isinstance(part, nn.Linear | nn.modules.conv._ConvNd) and name == "weight":
+        scale = float(value.std()) * value[0].numel() ** 0.5
+        if 0 < scale < _WEAK:
+            value.div_(scale)
+
+
+def re_estimate_batch_norms(
+    module: nn.Module, batches: Sequence[Mapping[str, torch.Tensor]]
+) -> None:
+    """Give batch norms the statistics of these batches; all else stays in evaluation mode."""
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    momenta = [part.momentum for part in norms]
+    module.eval()
+    for part in norms:
+        part.reset_running_stats()
+        part.momentum = None  # the plain average over all batches
+        part.train()
+    with torch.no_grad():
+        for batch in batches:
+            module(**batch)
+    for part, momentum in zip(norms, momenta, strict=True):
+        part.momentum = momentum
+    module.eval()
