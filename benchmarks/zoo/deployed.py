@@ -9,7 +9,9 @@ without its optimisations, and LiteRT's own kernels without XNNPACK.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 import hasten
 from hasten.errors import RefusedError
@@ -17,18 +19,30 @@ from hasten.runtimes import NO_DELEGATE
 from zoo.answers import answers, module_answers, unoptimised_answers
 from zoo.architecture import Arrays
 from zoo.distance import Steps, steps_apart, worst_sqnr_db
-from zoo.row import Row
+from zoo.row import Kind, Row
 from zoo.subject import SEED, Subject
 from zoo.training import shake, train_some
 
 if TYPE_CHECKING:
     from hasten import Model
+    from hasten.compress.train_quantized import QuantizedTraining
 
 __all__ = ["measure"]
 
 _STEPS, _RATE, _BATCH = 6, 1e-4, 8
 #: Steps that values may differ by, root mean square: as many times the floor's, and more.
 _TIMES, _MORE = 2.0, 0.2
+#: Samples on which the tensors inside are compared.
+_FEW = 8
+
+
+class _Deployed(NamedTuple):
+    """What was trained, and what was written of it."""
+
+    subject: Subject
+    training: QuantizedTraining
+    model: Model
+    said: Arrays
 
 
 def measure(subject: Subject) -> Iterator[Row]:
@@ -39,56 +53,54 @@ def measure(subject: Subject) -> Iterator[Row]:
     moved = train_some(module, subject.training, steps=_STEPS, rate=_RATE, batch=batch, seed=SEED)
     shake(module, SEED)
     model = training.finish()
-    said = module_answers(module, subject.held_out)
+    one = _Deployed(subject, training, model, module_answers(module, subject.held_out))
     home = answers(model, subject.held_out, "onnxruntime", subject.scratch)
     floor = steps_apart(unoptimised_answers(model, subject.held_out), home)
-    figures = {"loss before": moved.before, "loss after": moved.after}
-    yield _compared(subject, "onnxruntime", said=said, home=home, floor=floor, figures=figures)
-    yield from _on_litert(subject, model, said)
+    row = _compared(one, "onnxruntime", home, floor)
+    losses = {"loss before": moved.before, "loss after": moved.after}
+    yield msgspec.structs.replace(row, figures=losses | row.figures)
+    yield from _on_litert(one)
 
 
-def _on_litert(subject: Subject, model: Model, said: Arrays) -> Iterator[Row]:
+def _on_litert(one: _Deployed) -> Iterator[Row]:
+    subject = one.subject
     where = (subject.held_out, "litert", subject.scratch)
     try:
-        home = answers(model, *where)
+        home = answers(one.model, *where)
     except RefusedError as refused:
-        reason = f"does not lower: {refused}"
-        yield Row(
-            subject.architecture.name, "deployed on litert", "refused", {}, reason, counts=False
-        )
+        part, reason = "deployed on litert", f"does not lower: {refused}"
+        yield Row(subject.architecture.name, part, "refused", reason=reason)
         return
-    floor = steps_apart(answers(model, *where, delegate=NO_DELEGATE), home)
-    yield _compared(subject, "litert", said=said, home=home, floor=floor, figures={})
+    floor = steps_apart(answers(one.model, *where, delegate=NO_DELEGATE), home)
+    yield _compared(one, "litert", home, floor)
 
 
-def _compared(
-    subject: Subject,
-    runtime: str,
-    *,
-    said: Arrays,
-    home: Arrays,
-    floor: Steps,
-    figures: dict[str, float],
-) -> Row:
-    apart = steps_apart(said, home)
+def _compared(one: _Deployed, runtime: str, home: Arrays, floor: Steps) -> Row:
+    """Tell by the tensors inside where they can be had, else by the outputs."""
+    apart = steps_apart(one.said, home)
     met = apart.root_mean_square <= _TIMES * floor.root_mean_square + _MORE
     reason = f"parts from the module {_told(apart)}; from itself {_told(floor)}"
-    return Row(
-        subject.architecture.name,
-        f"deployed on {runtime}",
-        "met" if met else "missed",
-        figures
-        | {
-            "share": apart.share,
-            "steps": apart.root_mean_square,
-            "most": apart.most,
-            "floor share": floor.share,
-            "floor steps": floor.root_mean_square,
-            "floor most": floor.most,
-            "sqnr": worst_sqnr_db(said, home),
-        },
-        "" if met else reason,
-    )
+    figures = {
+        "share": apart.share,
+        "steps": apart.root_mean_square,
+        "most": apart.most,
+        "floor share": floor.share,
+        "floor steps": floor.root_mean_square,
+        "floor most": floor.most,
+        "sqnr": worst_sqnr_db(one.said, home),
+    }
+    # Releases before that comparison are measured as well, by what they have.
+    parting: Any = getattr(one.training, "parting", None)
+    if parting is not None:
+        few = one.subject.held_out_samples.select(range(_FEW))
+        found = parting(one.model, few, runtime)
+        figures["tensors compared"] = found.compared
+        if found.compared:
+            met = found.agrees
+            reason = f"{found.first}; {reason}"
+    part = f"deployed on {runtime}"
+    kind: Kind = "met" if met else "missed"
+    return Row(one.subject.architecture.name, part, kind, figures, "" if met else reason)
 
 
 def _told(apart: Steps) -> str:

@@ -37,7 +37,7 @@ def measure(subject: Subject) -> Iterator[Row]:
         try:
             found = answers(model, subject.held_out, runtime, subject.scratch, hint=hint)
         except HastenError as error:
-            yield Row(subject.architecture.name, part, "refused", {}, str(error), counts=False)
+            yield Row(subject.architecture.name, part, "refused", {}, str(error))
             continue
         yield _judged(subject, part, found, wanted)
 

@@ -59,7 +59,7 @@ def measure(subject: Subject) -> Iterator[Row]:
     reverted = _reverted(subject, model, wanted)
     figures |= reverted.figures
     reason = f"all int8 {whole.sqnr_db:.1f} dB; {reverted.said}"
-    yield Row(name, "all in int8", "missed", figures, reason, counts=False)
+    yield Row(name, "all in int8", "missed", figures, reason)
     budget = hasten.Way(metric="zoo.int8:held_out_sqnr_db", max_drop=LIMIT_DB - _GOAL_DB, **_ALONE)
     found = _quantized(subject, model, wanted, budget)
     figures |= {"search": found.sqnr_db, "search kept": found.kept}

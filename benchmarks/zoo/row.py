@@ -17,15 +17,11 @@ Kind = Literal["met", "missed", "refused", "traceback", "crashed", "hung"]
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One figure of a part, such as ``deployed on litert``; ``reason`` says why it is not met.
-
-    ``counts`` is False where the part does not ask for it, as of a model that does not lower.
-    """
+    """One thing measured, such as ``deployed on litert``; ``reason`` says why it is not met."""
 
     architecture: str
     part: str
     kind: Kind
     figures: dict[str, float] = {}
     reason: str = ""
-    counts: bool = True
     seconds: float = 0.0

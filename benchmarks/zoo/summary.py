@@ -67,7 +67,7 @@ def told(rows: Sequence[Row]) -> Iterator[str]:
 def figures(rows: Sequence[Row]) -> Iterator[Figure]:
     """Yield what was measured of the parts that were run, against the targets."""
     for goal in _GOALS:
-        of = [row for row in rows if row.part == goal.part and row.kind not in goal.leaves_out]
+        of = [row for row in _rows_of(goal, rows) if row.kind not in goal.leaves_out]
         if of:
             met = sum(row.kind == "met" for row in of)
             told = f"{met} of {len(of)}, {met / len(of):.1%}"
@@ -77,6 +77,16 @@ def figures(rows: Sequence[Row]) -> Iterator[Figure]:
         if of:
             yield _none(what, sum(row.kind == "missed" for row in of), len(of))
     yield _none("traceback, crash or hang", sum(row.kind in _ERRORS for row in rows), len(rows))
+
+
+def _rows_of(goal: _Goal, rows: Sequence[Row]) -> list[Row]:
+    """Return a row for each architecture, where the part ended before it gave one too."""
+    part = goal.part.partition(" ")[0]
+    found = {row.architecture: row for row in rows if row.part == goal.part}
+    for row in rows:
+        if row.kind in _ERRORS and row.part in {part, f"rest of {part}"}:
+            found.setdefault(row.architecture, row)
+    return list(found.values())
 
 
 def _none(what: str, count: int, of: int) -> Figure:

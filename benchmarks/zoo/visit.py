@@ -24,19 +24,26 @@ _POLL_S = 0.05
 _TAIL_BYTES = 4096
 
 
-def visit(name: str, parts: Sequence[str], limit_s: float) -> list[Row]:
-    """Measure the parts of an architecture, each within ``limit_s`` seconds."""
+def visit(
+    name: str, parts: Sequence[str], limit_s: float, program: Sequence[str] = ()
+) -> list[Row]:
+    """Measure the parts of an architecture, each row of theirs within ``limit_s`` seconds.
+
+    ``program`` is what is called with the name, the file for the rows, and the parts; by default
+    ``zoo.child`` in the environment of the architectures.
+    """
+    program = program or (str(interpreter()), "-m", "zoo.child")
     rows, left = list[Row](), list(parts)
     with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
         while left:
             out = Path(folder) / f"rows-{len(left)}"
-            ended = _run(name, left, out, limit_s)
+            ended = _run([*program, name, str(out), *left], out, limit_s)
             found, done = read_rows(out)
             rows += found
             left = left[len(done) :]
-            if left and ended is not None:
-                kind, reason = ended
-                rows.append(Row(name, left.pop(0), kind, reason=reason))
+            if left or ended is not None:
+                kind, reason = ended or ("crashed", "it ended before it was done")
+                rows.append(Row(name, left.pop(0) if left else "the end", kind, reason=reason))
     return rows
 
 
@@ -56,9 +63,8 @@ def read_rows(path: Path) -> tuple[list[Row], list[str]]:
     return rows, done
 
 
-def _run(name: str, parts: Sequence[str], out: Path, limit_s: float) -> tuple[Kind, str] | None:
+def _run(command: Sequence[str], out: Path, limit_s: float) -> tuple[Kind, str] | None:
     """Run a child to its end; returns how it ended where that was not by itself."""
-    command = [str(interpreter()), "-m", "zoo.child", name, str(out), *parts]
     with tempfile.TemporaryFile() as said:
         child = subprocess.Popen(
             command, env=variables(), stdin=subprocess.DEVNULL, stdout=said, stderr=said
