@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["held_out_sqnr_db", "measure"]
 
 _GOAL_DB = 15.0
-_SEARCH_S = 40.0
+_SEARCH_S = 60.0
 _REVERSION_S = 60.0
 #: Nothing is timed, kept or asked.
 _ALONE: dict[str, Any] = {"rounds": 0, "cache": False, "force": True}
@@ -63,8 +63,9 @@ def measure(subject: Subject) -> Iterator[Row]:
     budget = hasten.Way(metric="zoo.int8:held_out_sqnr_db", max_drop=LIMIT_DB - _GOAL_DB, **_ALONE)
     found = _quantized(subject, model, wanted, budget)
     figures |= {"search": found.sqnr_db, "search kept": found.kept}
-    # Small nets are often fastest in float, which is then what the search returns.
-    met = reverted.holds if found.all_float else found.sqnr_db >= _GOAL_DB
+    # Small nets are often fastest in float, and so is then what the search returns; and it stops
+    # when its time is up, which on a busy machine is early.
+    met = reverted.holds or (not found.all_float and found.sqnr_db >= _GOAL_DB)
     kept = "all" if found.all_float else f"{found.kept}"
     reason += f"; the search keeps {kept} blocks in float: {found.sqnr_db:.1f} dB"
     yield Row(name, "int8", "met" if met else "missed", figures, reason)
