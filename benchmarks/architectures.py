@@ -28,10 +28,10 @@ deployed    ``hasten.qat``, a few steps, then everything that can be trained is 
 prunable    ``hasten.prune`` takes three channels of ten. The error is the squared one over what
             varies over samples; with weights solved anew it is never more than without.
 int8        ``hasten.quantize``: the SQNR of what varies over samples, each element's mean taken
-            off, of the worst output. Below 15 dB each block goes back to float alone, which names
-            the block that ruins it, and then as many as it takes, up to half of them. The budgeted
-            search is asked for 15 dB too; small networks are often fastest all in float, which is
-            then what it answers, and the figure is that of the blocks.
+            off, of the worst output. Below 15 dB each block goes into int8 alone, which names those
+            that ruin it, and as many of them go back to float as it takes, up to half of all. The
+            budgeted search is asked for 15 dB too; small networks are often fastest all in float,
+            which is then what it answers, and the figure is that of the blocks.
 harmless    The float graph by OpenVINO and LiteRT, and by OpenVINO in bf16: what fidelity loses.
 """
 
