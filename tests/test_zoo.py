@@ -94,11 +94,12 @@ class _Fresh(nn.Module):
         nn.init.normal_(self.weak.weight, std=0.001)
         nn.init.zeros_(self.weak.bias)
         self.norm = nn.BatchNorm1d(64)
+        self.token = nn.Parameter(1e-6 * torch.randn(1, 1, 64))
         self.layer_scale = nn.Parameter(torch.full((64,), 1e-6))
         self.fixed = nn.Parameter(torch.zeros(3), requires_grad=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = x + self.layer_scale * self.norm(self.weak(x))
+        found: torch.Tensor = x + self.token[0] + self.layer_scale * self.norm(self.weak(x))
         return found
 
 
@@ -111,6 +112,7 @@ def test_weights_that_do_nothing_are_drawn_and_others_are_kept() -> None:
     gains = module.norm.weight.detach()
     assert 0.5 <= float(gains.min()) < float(gains.max()) <= 1.5
     assert float(module.layer_scale.detach().min()) >= 0.2
+    assert float(module.token.detach().square().mean()) == pytest.approx(0.25)
     assert not module.fixed.any()
     before = [value.clone() for value in module.parameters()]
     draw_idle(module, seed=1)

@@ -1,9 +1,9 @@
 """Random weights under which every layer counts, as it does in a network that was trained.
 
 Fresh networks are built to be trained, not to be judged: last gains of residual branches are 0,
-layer scales 1e-6, projections of transformers 0.02, and whole branches give nothing that rounding
-could harm. And the running statistics of fresh batch norms say nothing of the data, so that
-activations grow or vanish from layer to layer. Both are mended here, by a seed.
+layer scales and class tokens 1e-6, projections of transformers 0.02, and whole branches give
+nothing that rounding could harm. And the running statistics of fresh batch norms say nothing of the
+data, so that activations grow or vanish from layer to layer. Both are mended here, by a seed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,18 @@ __all__ = ["draw_idle", "re_estimate_batch_norms"]
 _IDLE = 0.2
 #: Standard deviation of a matrix, times the root of what is summed up, below which it is idle.
 _WEAK = 0.7
+#: The size of what every sample is given alike, [1, ..., features]: tokens, tables of positions.
+_TABLE = 0.5
+_VECTOR = 2
+_PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
 
 
 def draw_idle(module: nn.Module, seed: int) -> None:
     """Draw anew what a fresh network leaves at 0, at 1 or next to nothing.
 
     Gains of normalisations become 0.5 to 1.5, biases and other zeros normal(0, 0.1), layer scales
-    0.2 to 0.6, and weak matrices are scaled up to keep the variance of what they take. What is not
-    trained stays.
+    0.2 to 0.6; weak matrices are scaled up to keep the variance of what they take, and tokens and
+    tables of positions to 0.5, root mean square. What is not trained stays.
     """
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -44,7 +48,11 @@ def _draw(part: nn.Module, name: str, value: nn.Parameter, random: torch.Generat
         value.copy_(0.1 * torch.randn(value.shape, generator=random))
     elif constant and float(value.abs().max()) < _IDLE:
         value.copy_(0.4 * torch.rand(value.shape, generator=random) + 0.2)
-    elif isinstance(part, nn.Linear | nn.modules.conv._ConvNd) and name == "weight":
+    elif value.ndim > _VECTOR and len(value) == 1 and not isinstance(part, _PRODUCTS):
+        size = float(value.square().mean().sqrt())
+        if size < _IDLE:
+            value.mul_(_TABLE / size)
+    elif isinstance(part, _PRODUCTS) and name == "weight":
         scale = float(value.std()) * value[0].numel() ** 0.5
         if 0 < scale < _WEAK:
             value.div_(scale)
