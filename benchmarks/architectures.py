@@ -7,6 +7,7 @@ half on two cores. Exits 1 where a target is missed.
     --part int8           these parts, of trainable, deployed, prunable, int8 and harmless
     --jobs 1              so many architectures side by side, each with one thread
     --limit 600           seconds without a result after which an architecture hangs
+    --rows FILE           rows are kept there, and what is there already is not measured again
 
 The ``hasten`` that is measured is the one of the interpreter that runs this file.
 
@@ -42,10 +43,11 @@ import difflib
 import sys
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 
 from figures import report
 from zoo.catalogue import ARCHITECTURES
-from zoo.row import PARTS, Row
+from zoo.row import PARTS, Row, append_row, read_rows
 from zoo.summary import figures, shown, told
 from zoo.visit import visit
 
@@ -60,17 +62,30 @@ def main(arguments: Sequence[str]) -> int:
         for one in ARCHITECTURES.values():
             print(f"{one.name:<30} {one.package:<13} {one.gives}")
         return 0
-    rows: list[Row] = []
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        waiting = [pool.submit(visit, name, asked.part, asked.limit) for name in asked.only]
-        for done in as_completed(waiting):
-            for row in done.result():
-                print(shown(row), flush=True)
-                rows.append(row)
+    rows = _measured(asked.only, asked.part, asked)
     for line in told(rows):
         print(line)
     print()
     return report(list(figures(rows)))
+
+
+def _measured(names: Sequence[str], parts: Sequence[str], asked: argparse.Namespace) -> list[Row]:
+    """Show each row as it comes; those that are kept in ``asked.rows`` come first."""
+    kept = read_rows(asked.rows) if asked.rows else []
+    rows = [row for row in kept if row.architecture in names and row.part in parts]
+    for row in rows:
+        print(shown(row))
+    known = {(row.architecture, row.part) for row in rows}
+    wanted = {name: [part for part in parts if (name, part) not in known] for name in names}
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        waiting = [pool.submit(visit, *one, asked.limit) for one in wanted.items() if one[1]]
+        for done in as_completed(waiting):
+            for row in done.result():
+                print(shown(row), flush=True)
+                rows.append(row)
+                if asked.rows:
+                    append_row(asked.rows, row)
+    return rows
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -81,6 +96,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--part", type=_among(PARTS), default=list(PARTS))
     parser.add_argument("--jobs", type=int, default=_JOBS)
     parser.add_argument("--limit", type=float, default=_LIMIT_S)
+    parser.add_argument("--rows", type=Path)
     return parser.parse_args(arguments)
 
 

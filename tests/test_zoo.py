@@ -155,8 +155,8 @@ def test_training_lowers_the_loss_and_shaking_moves_everything() -> None:
     assert still == ["inside.fixed"]
 
 
-def _row(part: str, kind: Kind, name: str = "net", reason: str = "") -> Row:
-    return Row(name, part, kind, reason=reason)
+def _row(what: str, kind: Kind, name: str = "net", reason: str = "") -> Row:
+    return Row(name, what.partition(" ")[0], what, kind, reason=reason)
 
 
 def test_a_share_is_of_all_architectures_and_a_crash_counts_as_missed() -> None:
@@ -211,8 +211,9 @@ with open(out, "ab", 0) as file:
             time.sleep(60)
         if part == "raise":
             raise RuntimeError("lost")
-        file.write(b'{"architecture":"%s","part":"%s","kind":"met"}\\n"%s"\\n' % (
-            name.encode(), part.encode(), part.encode()))
+        for what in (part, "done"):
+            row = '{"architecture":"%s","part":"%s","what":"%s","kind":"met"}\\n'
+            file.write((row % (name, part, what)).encode())
 """
 
 

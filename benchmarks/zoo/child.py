@@ -1,7 +1,6 @@
 """The process in which one architecture is measured: rows are written as soon as they are known.
 
-Run by ``visit``: ``python -m zoo.child NAME OUT PART...``. Each line of OUT is a row in JSON, or
-the name of a part in quotes, which is done.
+Run by ``visit``: ``python -m zoo.child NAME OUT PART...``. The last row of each part is "done".
 """
 
 from __future__ import annotations
@@ -13,18 +12,17 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import torch
 
 from hasten.errors import HastenError, one_line
 from zoo import deployed, harmless, int8, prunable, trainable
 from zoo.catalogue import ARCHITECTURES
-from zoo.row import PARTS, Row
+from zoo.row import DONE, PARTS, Finding, Row, append_row
 from zoo.subject import Subject
 
 __all__ = ["main"]
 
-_MEASURES: dict[str, Callable[[Subject], Iterator[Row]]] = dict(
+_MEASURES: dict[str, Callable[[Subject], Iterator[Finding]]] = dict(
     zip(
         PARTS,
         (
@@ -44,35 +42,39 @@ _FIRST = {"deployed": "deployed on onnxruntime"}
 def main(name: str, out: Path, parts: list[str]) -> None:
     """Measure the parts one after another."""
     torch.set_num_threads(1)
-    encode = msgspec.json.encode
-    with tempfile.TemporaryDirectory(prefix="zoo-") as folder, out.open("ab", 0) as file:
+    with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
         subject = Subject.of(ARCHITECTURES[name], Path(folder))
         for part in parts:
             for row in _measured(subject, part):
-                file.write(encode(row) + b"\n")
-            file.write(encode(part) + b"\n")
+                append_row(out, row)
+            append_row(out, Row(name, part, DONE, "met"))
 
 
 def _measured(subject: Subject, part: str) -> Iterator[Row]:
-    """Yield the part's rows, and one of what it ended in where that was an error."""
-    begin = time.monotonic()
+    """Yield what the part finds, and where it ended in an error, that."""
+    name, begin = subject.architecture.name, time.monotonic()
+    for found in _found(subject, part):
+        now = time.monotonic()
+        yield Row(name, part, *found, seconds=now - begin)
+        begin = now
+
+
+def _found(subject: Subject, part: str) -> Iterator[Finding]:
     given = 0
     try:
-        for row in _MEASURES[part](subject):
+        for found in _MEASURES[part](subject):
             given += 1
-            yield msgspec.structs.replace(row, seconds=time.monotonic() - begin)
-            begin = time.monotonic()
+            yield found
+    except HastenError as error:
+        yield Finding(_ended(part, given), "refused", reason=str(error))
     except Exception as error:  # noqa: BLE001 - that nothing else is raised is what is measured
-        refused = isinstance(error, HastenError)
-        where = "" if refused else f" - at {_place(error)}"
-        what = _FIRST.get(part, part) if not given else f"rest of {part}"
-        yield Row(
-            subject.architecture.name,
-            what,
-            "refused" if refused else "traceback",
-            reason=(str(error) if refused else one_line(error)) + where,
-            seconds=time.monotonic() - begin,
-        )
+        reason = f"{one_line(error)} - at {_place(error)}"
+        yield Finding(_ended(part, given), "traceback", reason=reason)
+
+
+def _ended(part: str, given: int) -> str:
+    """Return what was not found: the first thing of the part, or what comes after the others."""
+    return f"rest of {part}" if given else _FIRST.get(part, part)
 
 
 def _place(error: BaseException) -> str:

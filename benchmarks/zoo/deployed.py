@@ -11,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 import hasten
 from hasten.errors import RefusedError
 from hasten.runtimes import NO_DELEGATE
 from zoo.answers import answers, module_answers, unoptimised_answers
 from zoo.architecture import Arrays
 from zoo.distance import Steps, steps_apart, worst_sqnr_db
-from zoo.row import Kind, Row
+from zoo.row import Finding, Kind
 from zoo.subject import SEED, Subject
 from zoo.training import shake, train_some
 
@@ -45,7 +43,7 @@ class _Deployed(NamedTuple):
     said: Arrays
 
 
-def measure(subject: Subject) -> Iterator[Row]:
+def measure(subject: Subject) -> Iterator[Finding]:
     """Train for int8, write, and compare on ONNX Runtime, then on LiteRT where it lowers."""
     training = hasten.qat(subject.load(), subject.calibration_samples, scratch=subject.scratch)
     module = training.module
@@ -58,24 +56,24 @@ def measure(subject: Subject) -> Iterator[Row]:
     floor = steps_apart(unoptimised_answers(model, subject.held_out), home)
     row = _compared(one, "onnxruntime", home, floor)
     losses = {"loss before": moved.before, "loss after": moved.after}
-    yield msgspec.structs.replace(row, figures=losses | row.figures)
+    yield row._replace(figures=losses | row.figures)
     yield from _on_litert(one)
 
 
-def _on_litert(one: _Deployed) -> Iterator[Row]:
+def _on_litert(one: _Deployed) -> Iterator[Finding]:
     subject = one.subject
     where = (subject.held_out, "litert", subject.scratch)
     try:
         home = answers(one.model, *where)
     except RefusedError as refused:
         part, reason = "deployed on litert", f"does not lower: {refused}"
-        yield Row(subject.architecture.name, part, "refused", reason=reason)
+        yield Finding(part, "refused", reason=reason)
         return
     floor = steps_apart(answers(one.model, *where, delegate=NO_DELEGATE), home)
     yield _compared(one, "litert", home, floor)
 
 
-def _compared(one: _Deployed, runtime: str, home: Arrays, floor: Steps) -> Row:
+def _compared(one: _Deployed, runtime: str, home: Arrays, floor: Steps) -> Finding:
     """Tell by the tensors inside where they can be had, else by the outputs."""
     apart = steps_apart(one.said, home)
     met = apart.root_mean_square <= _TIMES * floor.root_mean_square + _MORE
@@ -100,7 +98,7 @@ def _compared(one: _Deployed, runtime: str, home: Arrays, floor: Steps) -> Row:
             reason = f"{found.first}; {reason}"
     part = f"deployed on {runtime}"
     kind: Kind = "met" if met else "missed"
-    return Row(one.subject.architecture.name, part, kind, figures, "" if met else reason)
+    return Finding(part, kind, figures, "" if met else reason)
 
 
 def _told(apart: Steps) -> str:

@@ -16,7 +16,7 @@ from hasten.runtimes import get_runtime
 from zoo.answers import answers
 from zoo.architecture import Arrays
 from zoo.distance import relative_error, worst_sqnr_db
-from zoo.row import Row
+from zoo.row import Finding
 from zoo.subject import Subject
 
 __all__ = ["measure"]
@@ -26,7 +26,7 @@ _CHANGES = (("openvino", "f32"), ("litert", "default"), ("openvino", "bf16"))
 _MAX_DROP = 0.01
 
 
-def measure(subject: Subject) -> Iterator[Row]:
+def measure(subject: Subject) -> Iterator[Finding]:
     """Run the same graph in each, and say what fidelity thinks of it."""
     model = subject.load()
     wanted = answers(model, subject.held_out, "onnxruntime", subject.scratch)
@@ -37,12 +37,12 @@ def measure(subject: Subject) -> Iterator[Row]:
         try:
             found = answers(model, subject.held_out, runtime, subject.scratch, hint=hint)
         except HastenError as error:
-            yield Row(subject.architecture.name, part, "refused", {}, str(error))
+            yield Finding(part, "refused", {}, str(error))
             continue
-        yield _judged(subject, part, found, wanted)
+        yield _judged(part, found, wanted)
 
 
-def _judged(subject: Subject, part: str, found: Arrays, wanted: Arrays) -> Row:
+def _judged(part: str, found: Arrays, wanted: Arrays) -> Finding:
     have, want = ({k: _joined(v) for k, v in each.items()} for each in (found, wanted))
     fidelity = METRICS["fidelity"]
     lost = fidelity.evaluate(want, None, want).value - fidelity.evaluate(have, None, want).value
@@ -53,9 +53,7 @@ def _judged(subject: Subject, part: str, found: Arrays, wanted: Arrays) -> Row:
     }
     reason = f"fidelity {-lost:+.4f}, error {figures['error']:.2g}, {figures['sqnr']:.0f} dB"
     met = lost <= _MAX_DROP
-    return Row(
-        subject.architecture.name, part, "met" if met else "missed", figures, "" if met else reason
-    )
+    return Finding(part, "met" if met else "missed", figures, "" if met else reason)
 
 
 def _joined(values: NDArray[Any]) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from hasten.graph import blocks
 from zoo.answers import answers
 from zoo.architecture import Arrays
 from zoo.distance import LIMIT_DB, centred_sqnr_db, worst_sqnr_db
-from zoo.row import Row
+from zoo.row import Finding
 from zoo.subject import Subject
 
 if TYPE_CHECKING:
@@ -48,20 +48,20 @@ def held_out_sqnr_db(outputs: Mapping[str, NDArray[Any]], labels: object) -> flo
     )
 
 
-def measure(subject: Subject) -> Iterator[Row]:
+def measure(subject: Subject) -> Iterator[Finding]:
     """Quantize whole; where that is not enough, name the block and search within the budget."""
-    name, model = subject.architecture.name, subject.load()
+    model = subject.load()
     wanted = answers(model, subject.held_out, "onnxruntime", subject.scratch)
     _reference[:] = wanted.values()
     whole = _quantized(subject, model, wanted, hasten.Way(metric="fidelity", **_ALONE))
     figures = {"all int8": whole.sqnr_db}
     if whole.sqnr_db >= _GOAL_DB:
-        yield Row(name, "int8", "met", figures)
+        yield Finding("int8", "met", figures)
         return
     reverted = _reverted(subject, model, wanted)
     figures |= reverted.figures
     reason = f"all int8 {whole.sqnr_db:.1f} dB; {reverted.said}"
-    yield Row(name, "all in int8", "missed", figures, reason)
+    yield Finding("all in int8", "missed", figures, reason)
     budget = hasten.Way(metric="zoo.int8:held_out_sqnr_db", max_drop=LIMIT_DB - _GOAL_DB, **_ALONE)
     found = _quantized(subject, model, wanted, budget)
     figures |= {"search": found.sqnr_db, "search kept": found.kept}
@@ -70,7 +70,7 @@ def measure(subject: Subject) -> Iterator[Row]:
     met = reverted.holds or (not found.all_float and found.sqnr_db >= _GOAL_DB)
     kept = "all" if found.all_float else f"{found.kept}"
     reason += f"; the search keeps {kept} blocks in float: {found.sqnr_db:.1f} dB"
-    yield Row(name, "int8", "met" if met else "missed", figures, reason)
+    yield Finding("int8", "met" if met else "missed", figures, reason)
 
 
 class _Quantized(NamedTuple):

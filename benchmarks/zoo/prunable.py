@@ -9,26 +9,29 @@ import hasten
 from hasten.compress import PruneChannels
 from zoo.answers import answers
 from zoo.distance import squared_error
-from zoo.row import Row
+from zoo.row import Finding
 from zoo.subject import Subject
 
 __all__ = ["measure"]
 
 _RATIO, _MULTIPLE = 0.3, 4
+#: Samples to solve weights with.
+_SOLVED_WITH = 32
 #: What is within this share of the other is no worse.
 _SAME = 1.01
 
 
-def measure(subject: Subject) -> Iterator[Row]:
+def measure(subject: Subject) -> Iterator[Finding]:
     """Prune twice, with and without reconstruction, and compare with the float model."""
-    name, model = subject.architecture.name, subject.load()
+    model = subject.load()
     wanted = answers(model, subject.held_out, "onnxruntime", subject.scratch)
+    solved_with = {name: value[:_SOLVED_WITH] for name, value in subject.calibration.items()}
     errors = {}
     for reconstruct in (False, True):
         out = subject.scratch / f"pruned-{reconstruct}.onnx"
         made = hasten.prune(
             model,
-            hasten.Data(subject.held_out, calibration=subject.calibration),
+            hasten.Data(subject.held_out, calibration=solved_with),
             out=out,
             step=PruneChannels(ratio=_RATIO, multiple=_MULTIPLE, reconstruct=reconstruct),
             way=hasten.Way(rounds=0, cache=False, force=True),
@@ -39,10 +42,9 @@ def measure(subject: Subject) -> Iterator[Row]:
             before, after = (side.parameters for side in (made.pair.before, made.pair.after))
             finite = math.isfinite(errors[False])
             figures = {"error": errors[False], "parameters": after / before}
-            yield Row(name, "prunable", "met" if finite else "missed", figures)
+            yield Finding("prunable", "met" if finite else "missed", figures)
     worse = errors[True] > _SAME * errors[False]
-    yield Row(
-        name,
+    yield Finding(
         "reconstructed",
         "missed" if worse else "met",
         {"error": errors[True], "error without": errors[False]},

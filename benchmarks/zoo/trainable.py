@@ -11,7 +11,7 @@ import hasten
 from zoo.answers import answers, module_answers, one_by_one
 from zoo.architecture import Arrays
 from zoo.distance import relative_error
-from zoo.row import Row
+from zoo.row import Finding
 from zoo.subject import SEED, Subject
 from zoo.training import train_some
 
@@ -23,7 +23,7 @@ _SAME = 1e-3
 _FEW = 4
 
 
-def measure(subject: Subject) -> Iterator[Row]:
+def measure(subject: Subject) -> Iterator[Finding]:
     """Make the module, train it, and run what it gives back on ONNX Runtime."""
     from hasten.train import GraphModule
 
@@ -42,8 +42,7 @@ def measure(subject: Subject) -> Iterator[Row]:
         *([] if moved.after < moved.before else [f"loss {moved.before:.4g} to {moved.after:.4g}"]),
         *([] if back < _SAME else [f"what is written back computes something else: {back:.2g}"]),
     ]
-    yield Row(
-        subject.architecture.name,
+    yield Finding(
         "trainable",
         "missed" if reasons else "met",
         {

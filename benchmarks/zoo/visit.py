@@ -13,10 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-import msgspec
-
 from zoo.environment import interpreter, variables
-from zoo.row import Kind, Row
+from zoo.row import DONE, Kind, Row, read_rows
 
 __all__ = ["visit"]
 
@@ -38,29 +36,14 @@ def visit(
         while left:
             out = Path(folder) / f"rows-{len(left)}"
             ended = _run([*program, name, str(out), *left], out, limit_s)
-            found, done = read_rows(out)
-            rows += found
-            left = left[len(done) :]
-            if left or ended is not None:
+            found = read_rows(out)
+            rows += [row for row in found if row.what != DONE]
+            left = left[sum(row.what == DONE for row in found) :]
+            if left:
                 kind, reason = ended or ("crashed", "it ended before it was done")
-                rows.append(Row(name, left.pop(0) if left else "the end", kind, reason=reason))
+                part = left.pop(0)
+                rows.append(Row(name, part, part, kind, reason=reason))
     return rows
-
-
-def read_rows(path: Path) -> tuple[list[Row], list[str]]:
-    """Return the rows that a child wrote, and the parts that it came to the end of.
-
-    A line that was cut off when the child died is left out.
-    """
-    rows, done = list[Row](), list[str]()
-    text = path.read_bytes() if path.is_file() else b""
-    for line in text.split(b"\n")[:-1]:
-        found = msgspec.json.decode(line, type=Row | str)
-        if isinstance(found, str):
-            done.append(found)
-        else:
-            rows.append(found)
-    return rows, done
 
 
 def _run(command: Sequence[str], out: Path, limit_s: float) -> tuple[Kind, str] | None:
