@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hasten
-from hasten.errors import RefusedError
+from hasten.errors import RefusedError, RuntimeFailureError
 from hasten.runtimes import NO_DELEGATE
 from zoo.answers import answers, module_answers, unoptimised_answers
 from zoo.architecture import Arrays
@@ -61,15 +61,19 @@ def measure(subject: Subject) -> Iterator[Finding]:
 
 
 def _on_litert(one: _Deployed) -> Iterator[Finding]:
-    subject = one.subject
-    where = (subject.held_out, "litert", subject.scratch)
+    what, where = "deployed on litert", (one.subject.held_out, "litert", one.subject.scratch)
     try:
         home = answers(one.model, *where)
     except RefusedError as refused:
-        part, reason = "deployed on litert", f"does not lower: {refused}"
-        yield Finding(part, "refused", reason=reason)
+        yield Finding(what, "refused", reason=f"does not lower: {refused}")
         return
-    floor = steps_apart(answers(one.model, *where, delegate=NO_DELEGATE), home)
+    except RuntimeFailureError as failure:
+        yield Finding(what, "missed", reason=str(failure))
+        return
+    try:
+        floor = steps_apart(answers(one.model, *where, delegate=NO_DELEGATE), home)
+    except RuntimeFailureError:
+        floor = Steps(0.0, 0.0, 0.0)  # only XNNPACK has a kernel: there is nothing to compare with
     yield _compared(one, "litert", home, floor)
 
 
