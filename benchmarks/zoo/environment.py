@@ -8,7 +8,6 @@ packages, and the very ``hasten`` that was imported here, are handed to children
 from __future__ import annotations
 
 import os
-import site
 import subprocess
 import sys
 from importlib.metadata import version
@@ -60,9 +59,7 @@ def variables() -> dict[str, str]:
 
 def _package_folders() -> list[Path]:
     """Return the folders of installed packages, those that a .pth file added included."""
-    return [Path(path) for path in sys.path if Path(path).name == "site-packages"] or [
-        Path(path) for path in site.getsitepackages()
-    ]
+    return [Path(path) for path in sys.path if Path(path).name.endswith("-packages")]
 
 
 def _torch() -> str:

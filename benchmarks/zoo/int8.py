@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["held_out_sqnr_db", "measure"]
 
 _GOAL_DB = 15.0
-_SEARCH_S = 60.0
-_REVERSION_S = 60.0
+_SEARCH_S = 40.0
+_REVERSION_S = 40.0
 #: So many of the blocks that ruin most are named.
 _NAMED = 3
 #: Nothing is timed, kept or asked.
