@@ -14,7 +14,11 @@ __all__ = ["causes", "figures", "shown", "told"]
 _MEASURED = frozenset({"met", "missed"})
 _ERRORS = frozenset({"traceback", "crashed", "hung"})
 _OPERATOR = re.compile(r"(\w+) \(node [^)]*\)(?:: ([^;]*))?")
-_OWN_NAMES = re.compile(r"'[^']*'|\S+ (?=would be)|\bnode\w*|\b\w*\d\w*\b")
+#: What belongs to one architecture: quoted, before "would be", a class, a node, or with a digit.
+_OWN_NAMES = re.compile(
+    r"'[^']*'|\S+ (?=would be)|(?<=converting )\w+|(?<=nn\.Module )\w+|\bnode\w*|\b\w*\d\w*\b"
+)
+_COLOURS = re.compile(r"\x1b?\[\d+m")
 _CAUSE_LENGTH = 150
 
 
@@ -43,7 +47,7 @@ def causes(reason: str) -> list[str]:
 
 
 def _general(text: str) -> str:
-    words = _OWN_NAMES.sub("", text.partition("\n")[0])
+    words = _OWN_NAMES.sub("", _COLOURS.sub("", text.partition("\n")[0]))
     return " ".join(re.sub(r"[\[\](){},:=]+|(?<=\s)\.+", " ", words).split())
 
 
