@@ -111,6 +111,7 @@ def test_weights_that_do_nothing_are_drawn_and_others_are_kept() -> None:
     assert float(module.weak.bias.detach().abs().max()) > 0.05
     gains = module.norm.weight.detach()
     assert 0.5 <= float(gains.min()) < float(gains.max()) <= 1.5
+    assert float(module.norm.bias.detach().mean()) == pytest.approx(0.8, abs=0.15)
     assert float(module.layer_scale.detach().min()) >= 0.2
     assert float(module.token.detach().square().mean()) == pytest.approx(0.25)
     assert not module.fixed.any()
