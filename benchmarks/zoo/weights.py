@@ -28,7 +28,7 @@ _WEAK = 0.7
 _TABLE = 0.5
 _VECTOR = 2
 #: The bias behind a batch norm, in standard deviations of what it normalises: most of it gets
-#: through a ReLU, which then makes differences larger by 0.6 dB.
+#: through a ReLU, which then makes differences larger by 0.7 dB.
 _SHIFT, _SPREAD = 0.8, 0.3
 _PRODUCTS = (nn.Linear, _ConvNd)
 
@@ -37,8 +37,9 @@ def draw_idle(module: nn.Module, seed: int) -> None:
     """Draw anew what a fresh network leaves at 0, at 1 or next to nothing.
 
     Gains of normalisations become 0.5 to 1.5, biases of batch norms normal(0.8, 0.3), other biases
-    and zeros normal(0, 0.1), layer scales 0.2 to 0.6; weak matrices are scaled up to keep the variance of what they take, and tokens and
-    tables of positions to 0.5, root mean square. What is not trained stays.
+    and zeros normal(0, 0.1), layer scales 0.2 to 0.6; weak matrices are scaled up to keep the
+    variance of what they take, and tokens and tables of positions to 0.5, root mean square. What is
+    not trained stays.
     """
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
