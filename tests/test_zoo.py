@@ -174,6 +174,13 @@ def test_a_share_is_of_all_architectures_and_a_crash_counts_as_missed() -> None:
     }
 
 
+def test_a_part_that_was_refused_half_way_is_not_left_out() -> None:
+    begun = Row("net", "int8", "all in int8", "missed")
+    refused = Row("net", "int8", "rest of int8", "refused", reason="no time")
+    found = {figure.what: figure.figure for figure in figures([begun, refused])}
+    assert found["int8 of 15 dB and more"] == "0 of 1, 0.0%"
+
+
 def test_what_must_never_be_is_counted_over_what_was_measured() -> None:
     rows = [_row("harmless litert", "refused"), _row("harmless openvino f32", "missed")]
     refused, _ = figures(rows)

@@ -87,7 +87,8 @@ def _rows_of(goal: _Goal, rows: Sequence[Row]) -> list[Row]:
     """Return a row for each architecture, also where the part ended before it gave one."""
     found = {row.architecture: row for row in rows if row.what == goal.what}
     for row in rows:
-        if row.kind in _ERRORS and row.part == goal.part:
+        ended = row.kind in _ERRORS or row.what == f"rest of {goal.part}"
+        if ended and row.part == goal.part:
             found.setdefault(row.architecture, row)
     return list(found.values())
 
