@@ -48,6 +48,7 @@ from pathlib import Path
 
 from figures import report
 from zoo.catalogue import ARCHITECTURES
+from zoo.environment import interpreter
 from zoo.row import PARTS, Row, append_row, read_rows
 from zoo.summary import figures, shown, told
 from zoo.visit import visit
@@ -78,6 +79,7 @@ def _measured(names: Sequence[str], parts: Sequence[str], asked: argparse.Namesp
         print(shown(row))
     known = {(row.architecture, row.part) for row in rows}
     wanted = {name: [part for part in parts if (name, part) not in known] for name in names}
+    interpreter()  # made once, before several want it
     with ThreadPoolExecutor(asked.jobs) as pool:
         waiting = [pool.submit(visit, *one, asked.limit) for one in wanted.items() if one[1]]
         for done in as_completed(waiting):

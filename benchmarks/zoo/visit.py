@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -64,21 +64,14 @@ def _run(command: Sequence[str], out: Path, limit_s: float) -> tuple[Kind, str] 
 def _waited(child: subprocess.Popen[bytes], out: Path, limit_s: float) -> bool:
     """Wait as long as a row is written every ``limit_s`` seconds; returns whether it ended."""
     written, until = 0, time.monotonic() + limit_s
-    for _ in _ticks():
-        if child.poll() is not None:
-            return True
+    while child.poll() is None:
         size = out.stat().st_size if out.is_file() else 0
         if size > written:
             written, until = size, time.monotonic() + limit_s
         elif time.monotonic() > until:
             return False
-    return False
-
-
-def _ticks() -> Iterator[None]:
-    while True:
-        yield
         time.sleep(_POLL_S)
+    return True
 
 
 def _ending(code: int, said: IO[bytes]) -> tuple[Kind, str] | None:
