@@ -17,6 +17,7 @@ __all__ = ["Moved", "shake", "train_some"]
 #: How far ``shake`` moves each value: a share of the tensor's own size, and vectors a bit more,
 #: for they may be all zero.
 _SHARE, _MORE = 0.1, 0.02
+_DRAWN_AXES = 2
 
 
 class Moved(NamedTuple):
@@ -29,7 +30,7 @@ class Moved(NamedTuple):
 def train_some(
     module: nn.Module, samples: Arrays, *, steps: int, rate: float, batch: int, seed: int
 ) -> Moved:
-    """Train by AdamW towards outputs that are drawn: wrong ones, so that every weight has to move.
+    """Train by AdamW towards other outputs: offset by noise along the first two axes.
 
     The loss is the squared error over the variance of what is wanted, a mean over outputs, on the
     first ``batch`` samples.
@@ -40,8 +41,7 @@ def train_some(
     with torch.no_grad():
         first = _floats(module(feed))
     wanted = {
-        name: value + value.std() * torch.randn(value.shape, generator=random)
-        for name, value in first.items()
+        name: value + value.std() * _noise(value.shape, random) for name, value in first.items()
     }
     trained = [each for each in module.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(trained, rate)
@@ -69,6 +69,12 @@ def shake(module: nn.Module, seed: int) -> None:
             if value.requires_grad:
                 far = _SHARE * float(value.square().mean().sqrt()) + _MORE * (value.ndim < 2)
                 value.add_(far * torch.randn(value.shape, generator=random))
+
+
+def _noise(shape: torch.Size, random: torch.Generator) -> torch.Tensor:
+    """Draw [n, c, 1, ...]: noise of every pixel could not be learnt."""
+    along = [size if axis < _DRAWN_AXES else 1 for axis, size in enumerate(shape)]
+    return torch.randn(along, generator=random)
 
 
 def _floats(outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
