@@ -1,7 +1,7 @@
 """Architectures of timm, torchvision and transformers, which nobody here wrote, through every step.
 
-Run: ``python benchmarks/architectures.py | tee benchmarks/architectures.txt``; about an hour and a
-half on two cores. Exits 1 where a target is missed.
+Run: ``python benchmarks/architectures.py | tee benchmarks/architectures.txt``; a few hours on
+two cores. Exits 1 where a target is missed.
 
     --only bert,gpt2      these architectures; ``--list`` names them all
     --part int8           these parts, of trainable, deployed, prunable, int8 and harmless
