@@ -1,6 +1,7 @@
 """Run every benchmark and keep its output beside it: calibrators.py -> calibrators.txt.
 
 Run: python benchmarks/run_all.py [NAME ...]. Takes about four hours; exits 1 if one misses.
+``architectures`` runs only where it is named: it installs some 250 MB of packages.
 """
 
 from __future__ import annotations
