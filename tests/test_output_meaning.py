@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from onnx import helper
@@ -117,6 +118,9 @@ def test_boxes_in_pixels_and_scores_in_one_tensor(written: str, turned: bool) ->
     meaning = found(np.swapaxes(table, 1, 2) if turned else table)
     assert meaning.kind == "boxes_and_scores"
     assert (meaning.box_axis, meaning.box_format) == (-2 if turned else -1, written)
+    answers = Answers.of({"y": np.swapaxes(table, 1, 2) if turned else table})
+    told = find_meanings(answers, wanted={"y": "boxes_and_scores"})["y"]
+    assert told == msgspec.structs.replace(meaning, why="given")
 
 
 def test_rows_of_four_beside_scores_are_boxes() -> None:

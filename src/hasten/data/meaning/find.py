@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from hasten.data.answers import Answers, Output
+from hasten.data.meaning.box_layout import boxes_with_scores
 from hasten.data.meaning.kind import Meaning, OutputKind
 from hasten.data.meaning.look import Look, box_format, look_at
 from hasten.data.meaning.origin import Origin, origins
@@ -160,32 +160,6 @@ def _softmax(seen: Look) -> Meaning | None:
     return Meaning(seen.name, "probabilities", why, axis)
 
 
-def _boxes_with_scores(seen: Look) -> Meaning | None:
-    """The layouts of YOLO: [boxes, 4 + scores] or [4 + scores, boxes]."""
-    if len(seen.item) != 2:  # noqa: PLR2004 - boxes and their columns
-        return None
-    for at in (1, 0):
-        columns, boxes = seen.item[at], seen.item[1 - at]
-        if columns <= _BOX or boxes < 2:  # noqa: PLR2004 - one box is a row of values
-            continue
-        table = np.moveaxis(seen.values, at + 1, -1)
-        scores, corners = table[..., _BOX:], table[..., :_BOX]
-        split = _BOX in np.cumsum(seen.origin.joined)
-        if not _like_scores(scores) or not (split or corners.max() > 2):  # noqa: PLR2004 - pixels
-            continue
-        written = box_format(corners)
-        if written is not None and (split or corners.min() >= -corners.max() / 2):
-            return Meaning(
-                seen.name,
-                "boxes_and_scores",
-                f"axis {seen.axes[at]} holds boxes and then scores from 0 to 1",
-                box_axis=seen.axes[at],
-                box_format=written,
-                objectness=at == 1 and columns > _BOX + 1,
-            )
-    return None
-
-
 def _boxes(seen: Look) -> Meaning | None:
     """Rows of four numbers that are boxes, where the name says so."""
     if len(seen.item) != 2 or seen.item[-1] != _BOX:  # noqa: PLR2004 - boxes and their corners
@@ -260,7 +234,7 @@ def _scores_over_time(seen: Look) -> Meaning | None:
 _RULES: tuple[Rule, ...] = (
     _alone,
     _softmax,
-    _boxes_with_scores,
+    boxes_with_scores,
     _boxes,
     _directions,
     _independent,
@@ -293,11 +267,6 @@ def _is_over_time(seen: Look) -> bool:
     """Whether the first axis of [steps, classes] is time: the layout or the operators say so."""
     named = not _SEQUENCE_WORDS.isdisjoint(seen.words)
     return seen.steps_first or seen.origin.recurrent or named
-
-
-def _like_scores(values: NDArray[Any]) -> bool:
-    rounding = 1e-3
-    return bool(values.min() >= -rounding and values.max() <= 1 + rounding and np.ptp(values) > 0)
 
 
 def _beside_probabilities(found: dict[str, Meaning]) -> dict[str, Meaning]:

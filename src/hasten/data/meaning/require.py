@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 
 from hasten.data.answers import Output
+from hasten.data.meaning.box_layout import boxes_with_scores
 from hasten.data.meaning.kind import Meaning, OutputKind
 from hasten.data.meaning.look import Look, box_format
 from hasten.errors import OptionError
@@ -85,6 +87,9 @@ def _boxes(output: Output, seen: Look | None, kind: OutputKind) -> Meaning:
     least = _BOX if kind == "boxes" else _BOX + 1
     if seen is None or not seen.item:
         raise _misfit(output, kind, f"rows of {least} numbers")
+    found = boxes_with_scores(seen) if kind == "boxes_and_scores" else None
+    if found is not None:
+        return msgspec.structs.replace(found, why="given")
     for at in reversed(range(len(seen.item))):
         fits = seen.item[at] == _BOX if kind == "boxes" else seen.item[at] > _BOX
         table = np.moveaxis(seen.values, at + 1, -1)
