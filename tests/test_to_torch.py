@@ -110,9 +110,7 @@ def test_a_pruned_graph_is_a_module_of_its_own(tmp_path: Path) -> None:
 def test_weights_that_make_the_module_something_else_are_refused_and_taken_back() -> None:
     net = Net((4,), lambda net, x: net.a(x) * net.scale, a=nn.Linear(4, 3), scale=torch.ones(3))
     model = hasten.load(net, torch.randn(2, 4))
-    net.get_buffer("scale").fill_(
-        2.0
-    )
+    net.get_buffer("scale").fill_(2.0)
     other = Net((4,), lambda net, x: net.a(x).exp(), a=nn.Linear(4, 3))
     before = other.get_parameter("a.weight").clone()
 

@@ -109,6 +109,8 @@ def train(
     as it was after the last good epoch), OutputError where a checkpoint cannot be written.
     """
     _require(task, schedule)
+    if not any(one.requires_grad for one in module.parameters()):
+        raise RefusedError("there is nothing to train: all weights are frozen")
     module.to(schedule.device)
     devices = [torch.cuda.current_device()] if schedule.device == "cuda" else []
     with torch.random.fork_rng(devices=devices), kept_memory():
@@ -215,14 +217,14 @@ class _Run:
             answers = task.teacher(part)
             teacher = {name: torch.tensor(value).to(device) for name, value in answers.items()}
         loss = task.loss(self._module(feed), labels, teacher) * part.share
+        if not loss.requires_grad:
+            raise RefusedError("the loss does not move: it depends on no weight that is trained")
         loss.backward()
         return float(loss.detach())
 
     def _require_gradient(self) -> None:
         """Raise RefusedError where the first step would change nothing."""
         trained = [one for one in self._module.parameters() if one.requires_grad]
-        if not trained:
-            raise RefusedError("there is nothing to train: all weights are frozen")
         if any(one.grad is not None and bool((one.grad != 0).any()) for one in trained):
             return
         raise RefusedError(
