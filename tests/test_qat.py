@@ -249,13 +249,14 @@ def test_a_module_is_trained_by_the_users_own_loop(tmp_path: Path) -> None:
 
 def test_the_step_trains_without_labels_towards_the_float_model(tmp_path: Path) -> None:
     samples = unlabelled(taught())
-    config = TrainQuantized(epochs=2, batch=16, learning_rate=1e-3)
+    config = TrainQuantized(epochs=4, batch=16, learning_rate=3e-5)
 
     context = Context(tmp_path, training=samples)
     made = apply_step(net(), config, context)
 
     assert [step.step for step in made.steps] == ["train_quantized"]
     assert [re.sub(r"[\d.]+%?", "#", note) for note in context.notes] == [
+        "training with quantization: compared by squared difference of y",
         "training with quantization: # epochs; epoch # was best, # on the samples held out",
         "training with quantization: the module in training and the int# graph of it agree on # of"
         " # samples",

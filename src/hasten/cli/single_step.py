@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -136,6 +136,15 @@ class Training:
         End the training in time: 90s, 30m, 1h.
     device
         Where it is trained.
+    loss
+        How outputs are compared with labels and teacher: auto, mse, l1, cross_entropy, bce, focal,
+        ctc, iou, or package.module:callable.
+    smoothing
+        Share of each label that is spread over all classes.
+    class_weights
+        How much each class counts: 1,2.5,1.
+    output_weight
+        How much an output counts, as name=0.5; the others count 1. Repeat for more.
     freeze
         A layer or weight that stays, by its name or a pattern such as 'encoder.*'. Repeat for more.
     """
@@ -147,6 +156,10 @@ class Training:
     augment: Repeated = None
     time: str | None = None
     device: Literal["cpu", "cuda"] = "cpu"
+    loss: str = "auto"
+    smoothing: float = 0.0
+    class_weights: str | None = None
+    output_weight: Repeated = None
     freeze: Repeated = None
 
     def settings(self, seed: int) -> dict[str, Any]:
@@ -158,7 +171,45 @@ class Training:
             "patience": self.patience,
             "augment": tuple(self.augment) if self.augment else None,
             "time_s": seconds(self.time) if self.time else None,
+            "loss": self.loss,
+            "smoothing": self.smoothing,
+            "class_weights": _numbers(self.class_weights) if self.class_weights else None,
+            "output_weights": _weights(self.output_weight) if self.output_weight else None,
             "freeze": tuple(self.freeze) if self.freeze else None,
         }
         chosen = {name: value for name, value in given.items() if value is not None}
         return {**chosen, "device": self.device, "seed": seed}
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Read numbers between commas.
+
+    >>> _numbers("1,2.5")
+    (1.0, 2.5)
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(
+            expected="numbers between commas, such as 1,2.5,1", got=text, where="--class-weights"
+        ) from None
+
+
+def _weights(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """Read ``name=number``.
+
+    >>> _weights(["logits=0.5"])
+    (('logits', 0.5),)
+    """
+    found = []
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            found.append((name.strip(), float(number)))
+        except ValueError:
+            name = ""
+        if not name:
+            raise OptionError(
+                expected="name=number such as logits=0.5", got=text, where="--output-weight"
+            )
+    return tuple(found)

@@ -2,52 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from hasten.compress.effect import Effect, Need
 from hasten.compress.step import Context, StepConfig, applied
 from hasten.compress.training import (
+    Aim,
     learn,
+    module_of,
     needs_with,
+    objective,
     require_alpha,
     teacher_of,
     training_samples,
 )
 from hasten.data import Samples
 from hasten.errors import ModelError, OptionError
-from hasten.train.schedule import Schedule
+from hasten.train.schedule import LossSettings
 
 if TYPE_CHECKING:
     import torch
 
     from hasten.graph import Model, Signature
     from hasten.train import GraphModule, Teacher
-    from hasten.train.losses import Loss
 
 __all__ = ["Distill", "apply"]
 
 _DOING = "distillation"
 
 
-class Distill(Schedule, StepConfig, frozen=True, tag="distill"):
+class Distill(LossSettings, StepConfig, frozen=True, tag="distill"):
     """Train a student on a teacher's answers for the same augmented views.
 
-    ``method`` is ``kl``, Hinton's divergence of softened classes, ``dkd``, which weighs the classes
-    that are not the target by ``other_weight``, or ``match``, the squared difference of outputs of
-    any kind. ``alpha`` is the share of the cross entropy against labels; at 0 none are needed.
+    Every output counts. ``method`` is ``kl``, Hinton's divergence of softened classes along the
+    axis where they stand, ``dkd``, which weighs the classes that are not the target by
+    ``other_weight``, both with what fits outputs that are no classes, or ``match``, the squared
+    difference of all. ``alpha`` is the share of the loss against labels; at 0 none are needed.
     ``hints`` are pairs of tensors, of student and teacher, that are brought together as well, with
     ``hint_weight``; for these the teacher has to be a graph.
     """
 
-    unsaid_defaults: ClassVar[frozenset[str]] = frozenset(Schedule.__struct_fields__) - {"epochs"}
+    unsaid_defaults: ClassVar[frozenset[str]] = frozenset(LossSettings.__struct_fields__) - {
+        "epochs",
+        "smoothing",
+    }
     effect: ClassVar[Effect] = Effect(needs=frozenset({"training"}))
 
     alpha: float = 0.0
     temperature: float = 4.0
     method: Literal["kl", "dkd", "match"] = "kl"
     other_weight: float = 8.0
-    smoothing: float = 0.0
     hints: tuple[tuple[str, str], ...] = ()
     hint_weight: float = 1.0
 
@@ -63,7 +73,7 @@ class Distill(Schedule, StepConfig, frozen=True, tag="distill"):
     @property
     def needs(self) -> frozenset[Need]:
         """Samples, and labels unless the teacher's answers are all that counts."""
-        return needs_with(self.effect, self.alpha)
+        return needs_with(self.effect, self.alpha, self.loss)
 
 
 def apply(model: Model, config: Distill, context: Context) -> Model:
@@ -71,43 +81,54 @@ def apply(model: Model, config: Distill, context: Context) -> Model:
 
     Raises ModelError for a teacher whose inputs or outputs are not the student's.
     """
-    from hasten.train import GraphModule, logits_of, open_teacher
+    from hasten.train import HintLoss, WeightedLoss, open_teacher
 
-    training_samples(context, _DOING)
+    samples = training_samples(context, _DOING)
     source = teacher_of(context, _DOING)
     own, others = [pair[0] for pair in config.hints], [pair[1] for pair in config.hints]
-    module = GraphModule(model.graph, outputs=[*logits_of(model.graph), *own])
+    module = module_of(model.graph, own)
     module.freeze(config.freeze)
+    aim = Aim(
+        config.alpha, config.temperature, config.other_weight if config.method == "dkd" else None
+    )
+    settings = replace(config, loss="mse") if config.method == "match" else config
     with closing(open_teacher(source, model.signature, context.scratch, hints=others)) as teacher:
-        loss = _loss(module, teacher, model.signature, config, context)
-        learn(module, model, loss, config, context, teacher=teacher, hints=others, doing=_DOING)
+        answers = _WithoutHints(teacher, others)
+        loss, outputs = objective(
+            module, model, settings, context, aim=aim, teacher=answers, doing=_DOING
+        )
+        if config.hints:
+            widths = _widths(module, teacher, model.signature, config, samples)
+            hints = HintLoss(config.hints, widths, config.seed)
+            loss = WeightedLoss([cast("torch.nn.Module", loss), hints], [1.0, config.hint_weight])
+        learn(
+            module,
+            model,
+            loss,
+            config,
+            context,
+            teacher=teacher,
+            outputs=outputs,
+            hints=others,
+            doing=_DOING,
+        )
     return model.evolve(module.to_graph(), model.signature, applied(config))
 
 
-def _loss(
-    module: GraphModule, teacher: Teacher, signature: Signature, config: Distill, context: Context
-) -> Loss:
-    from hasten.train import (
-        DecoupledLoss,
-        DistillationLoss,
-        HintLoss,
-        MatchingLoss,
-        WeightedLoss,
-    )
+@dataclass(frozen=True)
+class _WithoutHints:
+    """A teacher's outputs alone."""
 
-    settings = (config.alpha, config.temperature)
-    learnt: torch.nn.Module
-    if config.method == "kl":
-        learnt = DistillationLoss(*settings, config.smoothing)
-    elif config.method == "dkd":
-        learnt = DecoupledLoss(*settings, config.other_weight, config.smoothing)
-    else:
-        learnt = MatchingLoss()
-    if not config.hints:
-        return learnt
-    widths = _widths(module, teacher, signature, config, training_samples(context, _DOING))
-    hints = HintLoss(config.hints, widths, config.seed)
-    return WeightedLoss([learnt, hints], [1.0, config.hint_weight])
+    teacher: Teacher
+    hints: Sequence[str]
+
+    def answer(self, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the outputs for a feed."""
+        found = self.teacher.answer(feed)
+        return {name: value for name, value in found.items() if name not in self.hints}
+
+    def close(self) -> None:
+        """Leave the teacher to who has opened it."""
 
 
 def _widths(

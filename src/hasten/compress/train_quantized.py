@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -20,7 +20,15 @@ from hasten.compress.quantization.rounding import PEAKS, Weights, round_weights
 from hasten.compress.quantization.trained_source import trained_source
 from hasten.compress.static_int8 import Calibrator
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
-from hasten.compress.training import learn, needs_with, require_alpha, training_samples
+from hasten.compress.training import (
+    Aim,
+    learn,
+    module_of,
+    needs_with,
+    objective,
+    require_alpha,
+    training_samples,
+)
 from hasten.data import METRICS, Samples, Source, load_samples
 from hasten.errors import RefusedError, RuntimeFailureError
 from hasten.graph import (
@@ -32,7 +40,8 @@ from hasten.graph import (
 )
 from hasten.graph.batch_norm import without_batch_norms
 from hasten.runtimes import Execution, Hint, get_runtime
-from hasten.train.schedule import Schedule
+from hasten.train.loss_names import LOSSES
+from hasten.train.schedule import LossSettings
 from hasten.worker.cleaning import cleaned
 from hasten.worker.session import in_worker
 
@@ -53,16 +62,18 @@ _COMPARED_SAMPLES = 200
 Arrays = Mapping[str, np.ndarray]
 
 
-class TrainQuantized(Schedule, StepConfig, frozen=True, tag="train_quantized"):
+class TrainQuantized(LossSettings, StepConfig, frozen=True, tag="train_quantized"):
     """Static int8 whose weights and ranges are trained; what is trained is what is deployed.
 
     ``activations``, ``weights`` and ``calibrator`` are those of StaticInt8, where training begins.
     ``ranges`` are ``learned`` with the weights, or ``observed`` as a moving average. The loss is
-    ``alpha * cross entropy + (1 - alpha) * T^2 * KL``; the teacher is the float model, unless
-    another is given, so at 0 no labels are needed.
+    ``alpha * labels + (1 - alpha) * teacher``, see ``LossSettings``; the teacher is the float
+    model, unless another is given, so at 0 no labels are needed.
     """
 
-    unsaid_defaults: ClassVar[frozenset[str]] = frozenset(Schedule.__struct_fields__) - {"epochs"}
+    unsaid_defaults: ClassVar[frozenset[str]] = frozenset(LossSettings.__struct_fields__) - {
+        "epochs"
+    }
     effect: ClassVar[Effect] = Effect(makes="quantized", needs=frozenset({"training"}))
 
     learning_rate: float = 1e-4
@@ -80,7 +91,7 @@ class TrainQuantized(Schedule, StepConfig, frozen=True, tag="train_quantized"):
     @property
     def needs(self) -> frozenset[Need]:
         """Samples, and labels unless the teacher's answers are all that counts."""
-        return needs_with(self.effect, self.alpha)
+        return needs_with(self.effect, self.alpha, self.loss)
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,24 +269,26 @@ def _peaks(graph: onnx.ModelProto, weights: Weights) -> dict[str, int]:
 
 def trained(model: Model, config: TrainQuantized, context: Context) -> QuantizedTraining:
     """Train a float model for int8, with itself as the teacher unless the context has another."""
-    from hasten.train import DistillationLoss, GraphModule, LabelLoss, logits_of, open_teacher
+    from hasten.train import open_teacher
 
     samples = training_samples(context, _DOING)
     if context.calibration is None:
         first = samples.select(range(min(len(samples), _CALIBRATION_SAMPLES)))
         context = replace(context, calibration=first)
     training = prepare(model, config, context)
-    graph = training.module.graph
-    module = GraphModule(graph, outputs=logits_of(graph))
-    if config.alpha == 1:
-        learn(module, model, LabelLoss(), config, context, doing=_DOING)
-    else:
-        source = model if context.teacher is None else context.teacher
-        loss = DistillationLoss(config.alpha, config.temperature)
-        with closing(open_teacher(source, model.signature, context.scratch)) as teacher:
-            learn(module, model, loss, config, context, teacher=teacher, doing=_DOING)
-    # The softmax after the scores that it was trained by has nothing to learn.
-    training.module.load_state_dict(module.state_dict(), strict=False)
+    module = module_of(training.module.graph)
+    aim = Aim(config.alpha, config.temperature)
+    with ExitStack() as stack:
+        teacher = None
+        if config.alpha < 1 or config.loss not in LOSSES:
+            source = model if context.teacher is None else context.teacher
+            opened = open_teacher(source, model.signature, context.scratch)
+            teacher = stack.enter_context(closing(opened))
+        loss, outputs = objective(
+            module, model, config, context, aim=aim, teacher=teacher, doing=_DOING
+        )
+        learn(module, model, loss, config, context, teacher=teacher, outputs=outputs, doing=_DOING)
+    training.module.load_state_dict(module.state_dict())
     return training
 
 

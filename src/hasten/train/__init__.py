@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from hasten.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from hasten.train.lesson import Lesson, fit, logits_of
-    from hasten.train.loop import History, Task, train
+    from hasten.train.lesson import Lesson, fit
+    from hasten.train.loop import History, Judge, Task, train
     from hasten.train.losses import (
         DecoupledLoss,
         DistillationLoss,
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         WeightedLoss,
     )
     from hasten.train.module import GraphModule
+    from hasten.train.objective import Objective, OwnObjective
+    from hasten.train.outputs import TrainedOutput, logits_of, trained_outputs
     from hasten.train.parting import OutputParting, Parting, TensorParting
     from hasten.train.schedule import Augmentation, Schedule
     from hasten.train.teacher import GraphTeacher, ModuleTeacher, Teacher, open_teacher
@@ -35,22 +37,27 @@ __all__ = [
     "GraphTeacher",
     "HintLoss",
     "History",
+    "Judge",
     "LabelLoss",
     "Lesson",
     "MatchingLoss",
     "ModuleTeacher",
+    "Objective",
     "OutputParting",
+    "OwnObjective",
     "Parting",
     "Schedule",
     "Task",
     "Teacher",
     "TensorParting",
+    "TrainedOutput",
     "WeightedLoss",
     "fit",
     "logits_of",
     "open_teacher",
     "to_torch",
     "train",
+    "trained_outputs",
 ]
 
 _HOMES = {
@@ -61,22 +68,27 @@ _HOMES = {
     "GraphTeacher": "teacher",
     "HintLoss": "losses",
     "History": "loop",
+    "Judge": "loop",
     "LabelLoss": "losses",
     "Lesson": "lesson",
     "MatchingLoss": "losses",
     "ModuleTeacher": "teacher",
+    "Objective": "objective",
     "OutputParting": "parting",
+    "OwnObjective": "objective",
     "Parting": "parting",
     "Schedule": "schedule",
     "Task": "loop",
     "Teacher": "teacher",
     "TensorParting": "parting",
+    "TrainedOutput": "outputs",
     "WeightedLoss": "losses",
     "fit": "lesson",
-    "logits_of": "lesson",
+    "logits_of": "outputs",
     "open_teacher": "teacher",
     "to_torch": "torch_weights",
     "train": "loop",
+    "trained_outputs": "outputs",
 }
 
 

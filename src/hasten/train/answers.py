@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hasten.train.outputs import TrainedOutput
 from hasten.train.teacher import Teacher, matched
 
 if TYPE_CHECKING:
@@ -23,12 +24,13 @@ _SUM_TOLERANCE = 1e-3
 
 
 class Answers:
-    """What a teacher says, for a student whose outputs have the shapes ``wanted``.
+    """What a teacher says, for a student whose outputs have the shapes ``wanted``, by name.
 
-    ``feed`` is one to compare both on; ``hints`` are further tensors of the teacher. With
-    ``logits`` the student's first output is logits: probabilities of the teacher become such. With
-    ``again`` the same sample comes in every epoch unchanged, and is answered once.
-    Raises ModelError where the teacher's outputs are not the student's.
+    ``feed`` is one to compare both on; ``hints`` are further tensors of the teacher. Outputs of the
+    student that are ``trained`` by what goes into their softmax or sigmoid are answered under that
+    name too: probabilities become logits. With ``again`` the same sample comes in every epoch
+    unchanged, and is answered once. Raises ModelError where the teacher's outputs are not the
+    student's.
     """
 
     def __init__(
@@ -38,14 +40,13 @@ class Answers:
         wanted: Mapping[str, tuple[int, ...]],
         *,
         hints: Sequence[str] = (),
-        logits: bool = False,
+        trained: Sequence[TrainedOutput] = (),
         again: bool = False,
     ) -> None:
         self._teacher, self._hints, self._again = teacher, frozenset(hints), again
         self._names = list(wanted)
-        answers = self._outputs(teacher.answer(feed))
-        first = next(iter(matched(answers, wanted).values()))
-        self._takes_log = logits and _are_probabilities(first)
+        self._trained = [one for one in trained if one.tensor != one.name]
+        matched(self._outputs(teacher.answer(feed)), wanted)
         self._kept: dict[int, dict[str, NDArray[Any]]] = {}
         self._kept_bytes = 0
 
@@ -56,9 +57,7 @@ class Answers:
         if not set(self._names) <= set(outputs):
             outputs = dict(zip(self._names, outputs.values(), strict=True))
         found = {name: outputs[name] for name in self._names}
-        if self._takes_log:
-            first = self._names[0]
-            found[first] = np.log(np.maximum(found[first], _LEAST_PROBABILITY))
+        found |= {one.tensor: _logits(outputs[one.name], one) for one in self._trained}
         return found | {name: answers[name] for name in self._hints}
 
     def to_batch(self, part: Batch) -> dict[str, NDArray[Any]]:
@@ -78,6 +77,14 @@ class Answers:
         return {name: value for name, value in answers.items() if name not in self._hints}
 
 
-def _are_probabilities(values: NDArray[Any]) -> bool:
-    sums = np.asarray(values, np.float64).sum(axis=-1)
-    return bool((values >= 0).all() and np.allclose(sums, 1.0, atol=_SUM_TOLERANCE))
+def _logits(values: NDArray[Any], output: TrainedOutput) -> NDArray[Any]:
+    """Return the logits of probabilities; a teacher without the softmax gives them already."""
+    exact = np.asarray(values, np.float64)
+    shares = bool((exact >= 0).all() and (exact <= 1 + _SUM_TOLERANCE).all())
+    if output.squash == "sigmoid" and shares:
+        inside = exact.clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+        return np.asarray(np.log(inside / (1 - inside)), values.dtype)
+    sums = exact.sum(axis=-1 if output.axis is None else output.axis)
+    if output.squash == "softmax" and shares and np.allclose(sums, 1.0, atol=_SUM_TOLERANCE):
+        return np.asarray(np.log(np.maximum(exact, _LEAST_PROBABILITY)), values.dtype)
+    return values

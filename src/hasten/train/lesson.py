@@ -3,47 +3,49 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from numpy.typing import NDArray
 
-from hasten.data import METRICS, Samples
+from hasten.data import Samples
 from hasten.graph import Signature
 from hasten.progress import Progress, Quiet
 from hasten.train.answers import Answers
+from hasten.train.held_out import HeldOutJudge
 from hasten.train.loop import AfterStep, History, Task, train
+from hasten.train.outputs import TrainedOutput
 from hasten.train.schedule import Schedule
-from hasten.train.teacher import Teacher
-from hasten.train.validation import predictions, score
+from hasten.train.teacher import Teacher, matched
+from hasten.train.validation import predictions
 
 if TYPE_CHECKING:
-    import onnx
-
     from hasten.train.losses import Loss
     from hasten.train.module import GraphModule
 
-__all__ = ["Lesson", "fit", "logits_of"]
+__all__ = ["Lesson", "fit", "reference_answers"]
 
-#: Nodes through which class scores go unchanged, but for rounding.
-_TRANSPARENT = frozenset({"FakeQuantize", "Identity"})
+#: Samples of which outputs are looked at together.
+_ASKED_AT_ONCE = 8
 
 
 @dataclass(eq=False)
 class Lesson:
     """What a module learns: samples, a loss, and who answers for them where the loss asks.
 
-    ``hints`` are tensors of the teacher that the loss wants beside the outputs. ``identity`` says
-    what else makes this training another one, for its checkpoints.
+    ``outputs`` says which tensors are trained for the outputs of the signature, where these are
+    others: the module gives both. ``hints`` are tensors of the teacher that the loss wants beside
+    the outputs. ``identity`` says what else makes this training another one, for its checkpoints.
     """
 
     samples: Samples
     signature: Signature
     loss: Loss
     teacher: Teacher | None = None
+    outputs: Sequence[TrainedOutput] = ()
     hints: Sequence[str] = ()
     identity: str = ""
     after_step: AfterStep | None = None
@@ -59,9 +61,9 @@ def fit(
 ) -> History:
     """Train a module as the schedule says, and leave it with the weights that were best.
 
-    A share of the samples is held out to judge by: top-1 where there are labels, else the share of
-    answers that agree with the teacher's. Raises what ``train`` does, and ModelError for a teacher
-    whose outputs are not the student's.
+    A share of the samples is held out to judge by: what suits their labels, else how far answers
+    agree with the teacher's, and where neither can tell the loss itself. Raises what ``train``
+    does, and ModelError for a teacher whose outputs are not the student's.
     """
     progress = progress or Quiet()
     with progress.stage("checking the training samples", None):
@@ -71,28 +73,41 @@ def fit(
         if lesson.teacher is not None:
             answers = _answers(lesson.teacher, module, lesson, again=not schedule.augment)
     training, held_out = _divided(lesson.samples, schedule)
+    judge = None
+    if held_out is not None:
+        judge = HeldOutJudge(lesson, held_out, answers, schedule.batch)
     task = Task(
         samples=training,
         signature=lesson.signature,
         loss=lesson.loss,
         teacher=None if answers is None else answers.to_batch,
-        judge=None if held_out is None else _judge(lesson, held_out, answers, schedule.batch),
+        judge=judge,
         key=key,
         after_step=lesson.after_step,
     )
     return train(module, task, schedule, checkpoints=checkpoints, progress=progress)
 
 
-def logits_of(graph: onnx.ModelProto) -> list[str]:
-    """Return the outputs of a graph to train by: the first one before the softmax that ends it."""
-    makers = {name: node for node in graph.graph.node for name in node.output}
-    first, *others = [output.name for output in graph.graph.output]
-    at = first
-    while at in makers and makers[at].op_type in _TRANSPARENT:
-        at = makers[at].input[0]
-    if at in makers and makers[at].op_type == "Softmax":
-        first = makers[at].input[0]
-    return [first, *others]
+def reference_answers(
+    module: GraphModule, teacher: Teacher | None, samples: Samples, signature: Signature
+) -> dict[str, NDArray[Any]]:
+    """Return the outputs of a signature for samples: the teacher's where there is one.
+
+    Raises ModelError for a teacher whose outputs are not the student's.
+    """
+    device = next(module.parameters(), torch.zeros(())).device
+
+    def answer(feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        with torch.no_grad():
+            inputs = {name: torch.tensor(one, device=device) for name, one in feed.items()}
+            found = module(inputs)
+        own = {spec.name: found[spec.name].cpu().numpy() for spec in signature.outputs}
+        if teacher is None:
+            return own
+        shapes = {name: value.shape for name, value in own.items()}
+        return matched(teacher.answer(feed), shapes)
+
+    return predictions(answer, samples, signature, _ASKED_AT_ONCE)
 
 
 def _divided(samples: Samples, schedule: Schedule) -> tuple[Samples, Samples | None]:
@@ -106,28 +121,11 @@ def _divided(samples: Samples, schedule: Schedule) -> tuple[Samples, Samples | N
 def _answers(teacher: Teacher, module: GraphModule, lesson: Lesson, *, again: bool) -> Answers:
     """Ask teacher and student for one sample, to know that they answer alike."""
     feed, _ = next(lesson.samples.select([0]).batches(lesson.signature, 1))
-    count = len(lesson.signature.outputs)
     device = next(module.parameters()).device
     with torch.no_grad():
         found = module({name: torch.tensor(value, device=device) for name, value in feed.items()})
-    shapes = {name: tuple(found[name].shape) for name in module.output_names[:count]}
-    made_by_softmax = module.output_names[0] != lesson.signature.outputs[0].name
-    return Answers(teacher, feed, shapes, hints=lesson.hints, logits=made_by_softmax, again=again)
-
-
-def _judge(
-    lesson: Lesson, held_out: Samples, answers: Answers | None, batch: int
-) -> Callable[[nn.Module], float]:
-    reference = None
-    if held_out.labels is None and answers is not None:
-        said = predictions(answers.to, held_out, lesson.signature, batch)
-        reference = {name: value for name, value in said.items() if name not in lesson.hints}
-    metric = METRICS["top1" if held_out.labels is not None else "fidelity"]
-
-    def judge(module: nn.Module) -> float:
-        return score(module, held_out, lesson.signature, metric, batch=batch, reference=reference)
-
-    return judge
+    shapes = {spec.name: tuple(found[spec.name].shape) for spec in lesson.signature.outputs}
+    return Answers(teacher, feed, shapes, hints=lesson.hints, trained=lesson.outputs, again=again)
 
 
 def _key(module: GraphModule, lesson: Lesson) -> str:

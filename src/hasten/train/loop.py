@@ -7,20 +7,23 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from hasten.data import Samples
+from hasten.data.labels import Labels
 from hasten.errors import DataError, OptionError, RefusedError
 from hasten.graph import Signature
 from hasten.progress import Progress, Quiet
 from hasten.train.augmentation import require_images
 from hasten.train.batches import Batch, Batches
 from hasten.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from hasten.train.label_terms import plain_labels
 from hasten.train.memory import kept_memory
 from hasten.train.schedule import Schedule, learning_rate_at
 
@@ -28,10 +31,25 @@ if TYPE_CHECKING:
     from hasten.progress import Advance
     from hasten.train.losses import Loss
 
-__all__ = ["AfterStep", "EpochRecord", "History", "Task", "train"]
+__all__ = ["AfterStep", "EpochRecord", "History", "Judge", "Task", "encoded", "train"]
 
 #: Called after each step with the module and the number of steps done, to hold masks in place.
 AfterStep: TypeAlias = Callable[[nn.Module, int], None]
+
+
+class Judge(Protocol):
+    """Judges a module after each epoch, where higher is better."""
+
+    @property
+    def name(self) -> str:
+        """What it judges by."""
+        ...
+
+    def __call__(self, module: nn.Module) -> float:
+        """Return the figure of a module."""
+        ...
+
+
 #: What a teacher says of a part of a minibatch.
 Asked: TypeAlias = Callable[[Batch], Mapping[str, np.ndarray]]
 
@@ -47,28 +65,30 @@ class History(msgspec.Struct, frozen=True):
     """How a training went.
 
     ``best_epoch`` counts from 1, and is 0 where nothing was better than the weights it began with;
-    ``stopped`` says what ended it: ``done``, ``early`` or ``time``.
+    ``stopped`` says what ended it: ``done``, ``early`` or ``time``. ``judged_by`` is the metric of
+    the samples held out; the ``loss`` is negative there, since higher is better.
     """
 
     epochs: tuple[EpochRecord, ...]
     best_epoch: int
     stopped: str
     resumed_from: int = 0
+    judged_by: str = ""
 
 
 @dataclass(eq=False)
 class Task:
     """What is learnt: samples for a graph of this signature, a loss, and who judges.
 
-    ``teacher`` answers for a part of a minibatch. ``judge`` returns the metric of the module,
-    where higher is better. ``key`` tells this training from others in its checkpoints.
+    ``teacher`` answers for a part of a minibatch. ``judge`` is asked after each epoch. ``key``
+    tells this training from others in its checkpoints.
     """
 
     samples: Samples
     signature: Signature
     loss: Loss
     teacher: Asked | None = None
-    judge: Callable[[nn.Module], float] | None = None
+    judge: Judge | None = None
     key: str = ""
     after_step: AfterStep | None = None
 
@@ -89,6 +109,8 @@ def train(
     as it was after the last good epoch), OutputError where a checkpoint cannot be written.
     """
     _require(task, schedule)
+    if not any(one.requires_grad for one in module.parameters()):
+        raise RefusedError("there is nothing to train: all weights are frozen")
     module.to(schedule.device)
     devices = [torch.cuda.current_device()] if schedule.device == "cuda" else []
     with torch.random.fork_rng(devices=devices), kept_memory():
@@ -101,7 +123,7 @@ def train(
 def _require(task: Task, schedule: Schedule) -> None:
     if schedule.device == "cuda" and not torch.cuda.is_available():
         raise OptionError(expected="a device that is here: cpu", got="cuda", where="device")
-    if task.loss.needs_labels and task.samples.labels is None:
+    if task.loss.needs_labels and task.samples.ground_truth is None:
         raise DataError(expected="labels to train with", got="none", where=task.samples.source)
     if task.loss.needs_teacher and task.teacher is None:
         raise DataError(expected="a teacher", got="none", where="training loss")
@@ -147,7 +169,14 @@ class _Run:
         self._module.load_state_dict(self._state.module if best is None else best)
         records = tuple(msgspec.convert(one, EpochRecord) for one in self._state.records)
         last = self._state.epoch
-        return History(records, last if best is None else self._state.best_epoch, stopped, resumed)
+        judge = self._task.judge
+        return History(
+            records,
+            last if best is None else self._state.best_epoch,
+            stopped,
+            resumed,
+            "" if judge is None else judge.name,
+        )
 
     def _epoch(self, epoch: int, advance: Advance) -> tuple[float, bool]:
         """Train one epoch; returns its mean loss, and whether there was time for all of it."""
@@ -165,6 +194,8 @@ class _Run:
                 group["lr"] = rate
             self._optimizer.zero_grad()
             loss = sum(self._backward(part) for part in parts)
+            if step == 0:
+                self._require_gradient()
             if not math.isfinite(loss):
                 self._diverged(f"the loss became {loss} in epoch {epoch + 1}, step {at + 1}")
             self._optimizer.step()
@@ -180,15 +211,26 @@ class _Run:
         """Add the gradients of a part of a minibatch; returns its part of the loss."""
         task, device = self._task, self._schedule.device
         feed = {name: torch.from_numpy(value).to(device) for name, value in part.feed.items()}
-        labels = teacher = None
-        if task.samples.labels is not None:
-            labels = torch.from_numpy(task.samples.labels[part.indices]).to(device)
+        teacher = None
+        labels = encoded(task.loss, task.samples, part.indices, device)
         if task.teacher is not None and task.loss.needs_teacher:
             answers = task.teacher(part)
             teacher = {name: torch.tensor(value).to(device) for name, value in answers.items()}
         loss = task.loss(self._module(feed), labels, teacher) * part.share
+        if not loss.requires_grad:
+            raise RefusedError("the loss does not move: it depends on no weight that is trained")
         loss.backward()
         return float(loss.detach())
+
+    def _require_gradient(self) -> None:
+        """Raise RefusedError where the first step would change nothing."""
+        trained = [one for one in self._module.parameters() if one.requires_grad]
+        if any(one.grad is not None and bool((one.grad != 0).any()) for one in trained):
+            return
+        raise RefusedError(
+            f"the loss does not move: its gradient is 0 for all {len(trained)} trained weights,"
+            " since it is constant or nothing is left to learn"
+        )
 
     def _keep(self, epoch: int, loss: float) -> None:
         """Judge the module after an epoch, remember the best, and write the checkpoint."""
@@ -252,6 +294,27 @@ class _Run:
     def _key(self) -> str:
         settings = msgspec.structs.replace(self._schedule, time_s=None)
         return f"{self._task.key} {msgspec.json.encode(settings).decode()}"
+
+
+def encoded(loss: Loss, samples: Samples, indices: NDArray[np.int64], device: Any) -> Any:
+    """Return the labels of these samples as the loss takes them; None where there are none."""
+    truth = samples.ground_truth
+    if truth is None:
+        return None
+    encode: Callable[[Labels], Any] = getattr(loss, "encode", plain_labels)
+    return _moved(encode(truth.select(indices)), device)
+
+
+def _moved(value: Any, device: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, tuple | list):
+        return type(value)(_moved(one, device) for one in value)
+    return (
+        {key: _moved(one, device) for key, one in value.items()}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def _groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:

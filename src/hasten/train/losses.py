@@ -1,7 +1,8 @@
 """Losses: against labels, against a teacher's answers, and against a teacher's features.
 
 Each is a module that takes the outputs of the student, the labels (int64 [n] or None) and the
-outputs of the teacher (or None), and returns a scalar. Logits are float [n, classes].
+outputs of the teacher (or None), and returns a scalar. Logits are float [n, classes]. A loss that
+fits outputs and labels of any kind is in ``hasten.train.objective``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from torch import nn
 from torch.nn import functional as f
 
 from hasten.errors import DataError
+from hasten.train import terms
+from hasten.train.label_terms import plain_labels
+from hasten.train.outputs import class_axis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,14 +75,20 @@ def label_cross_entropy(
 def distillation_divergence(
     logits: torch.Tensor, teacher: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """``T^2 * KL(teacher || student)`` of the softened classes, a mean over samples.
+    """``T^2 * KL(teacher || student)`` of the softened classes, a mean over samples and places.
 
-    Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (arXiv
-    1503.02531), section 2.
+    Classes are last, or in images, [n, classes, height, width], first. Raises DataError for scores
+    of one class, whose softmax is 1 whatever they are.
     """
-    student = f.log_softmax(logits / temperature, dim=-1).flatten(0, -2)
-    wanted = f.log_softmax(teacher / temperature, dim=-1).flatten(0, -2)
-    return temperature**2 * f.kl_div(student, wanted, reduction="batchmean", log_target=True)
+    axis = class_axis(logits.shape)
+    if axis is None:
+        raise DataError(
+            expected="scores of two classes or more along an axis",
+            got=f"shape {list(logits.shape)}",
+            where="the first output",
+            hint="an hasten.train.Objective takes outputs of any kind",
+        )
+    return terms.divergence(logits, teacher, axis, temperature)
 
 
 def decoupled_divergence(
@@ -252,6 +262,9 @@ class WeightedLoss(nn.Module):
         self.losses = nn.ModuleList(losses)
         self.weights = list(weights)
         self.needs_labels = any(loss.needs_labels for loss in losses)
+        encodes = [loss.encode for loss in losses if hasattr(loss, "encode")]
+        #: How labels become what the losses take.
+        self.encode = encodes[0] if encodes else plain_labels
         self.needs_teacher = any(loss.needs_teacher for loss in losses)
 
     def forward(

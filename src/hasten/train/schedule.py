@@ -8,8 +8,9 @@ from typing import Any, Literal
 import msgspec
 
 from hasten.errors import OptionError
+from hasten.train.loss_names import require_loss, taken_loss
 
-__all__ = ["Augmentation", "Schedule", "learning_rate_at"]
+__all__ = ["Augmentation", "LossSettings", "Schedule", "learning_rate_at"]
 
 #: What may be done to an image: mirrored, shifted by up to an eighth, turned by quarters.
 Augmentation = Literal["flip_horizontal", "flip_vertical", "shift", "rotate_90"]
@@ -61,6 +62,32 @@ class Schedule(msgspec.Struct, frozen=True):
             _require(self.held_out > 0, "a held_out share to judge by", 0, "patience")
         if self.time_s is not None:
             _require(self.time_s > 0, "a positive number of seconds", self.time_s, "time_s")
+
+
+class LossSettings(Schedule, frozen=True):
+    """A schedule, and how outputs are compared with what they should be.
+
+    ``loss`` is a name of ``hasten.train.loss_names.LOSSES``, ``package.module:callable``, or in
+    Python a function ``(outputs, labels, teacher) -> scalar tensor``, of dicts by output name.
+    ``smoothing`` of each label is spread over all classes, of which ``class_weights`` has one each.
+    ``output_weights`` are pairs of an output and how much it counts; the others count 1.
+    """
+
+    loss: Any = "auto"
+    smoothing: float = 0.0
+    class_weights: tuple[float, ...] = ()
+    output_weights: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.loss, str):
+            # A record of settings holds names: this one stands for the function in this process.
+            msgspec.structs.force_setattr(self, "loss", taken_loss(self.loss))
+        require_loss(self.loss)
+        share = self.smoothing
+        _require(0 <= share < 1, "a share from 0 to less than 1", share, "smoothing")
+        weights = self.class_weights
+        _require(all(one >= 0 for one in weights), "weights of 0 or more", weights, "class_weights")
 
 
 def learning_rate_at(schedule: Schedule, step: int, steps: int) -> float:

@@ -46,7 +46,8 @@ def score(
 
     def answer(feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         inputs = {name: torch.tensor(value, device=device) for name, value in feed.items()}
-        return {name: value.cpu().numpy() for name, value in module(inputs).items()}
+        found = module(inputs)
+        return {spec.name: found[spec.name].cpu().numpy() for spec in signature.outputs}
 
     was_training = module.training
     module.eval()
