@@ -123,6 +123,32 @@ def test_samples_that_are_held_out_are_never_met_worse(scale: float, tmp_path: P
     assert after == before if left is small else after < before
 
 
+def test_rows_that_channels_of_another_layer_took_along_are_left_out(tmp_path: Path) -> None:
+    """As in an MLP-Mixer, whose products over tokens have a row for each channel."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w1"], ["a"], "channels"),
+        helper.make_node("Transpose", ["a"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["t", "w2"], ["m"], "tokens"),
+        helper.make_node("Transpose", ["m"], ["b"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["b", "w3"], ["y"], "out"),
+    ]
+    first, mixing = RANDOM.normal(size=(6, 4)), RANDOM.normal(size=(4, 4))
+    weights = [
+        tensor("w1", np.concatenate([first, first @ mixing], axis=1)),
+        tensor("w2", RANDOM.normal(size=(5, 5))),
+        tensor("w3", RANDOM.normal(size=(8, 3))),
+    ]
+    graph = model(nodes, [value("x", ["n", 5, 6])], [value("y", ["n", 5, 3])], weights)
+    whole = model_from_proto(graph, "mixer")
+    found = channel_map(whole.graph)
+    keep = {next(group.name for group in found.groups if group.size == 8): range(4)}
+    tokens = Samples({"x": RANDOM.normal(size=(48, 5, 6)).astype(np.float32)})
+    context = Context(tmp_path, calibration=tokens)
+    solved = reconstructed(pruned(found, keep), whole, found, keep, context)
+    unseen = Samples({"x": RANDOM.normal(size=(48, 5, 6)).astype(np.float32)})
+    assert error(model_from_proto(solved, "solved"), whole, unseen) < 1e-3
+
+
 def test_a_single_sample_is_enough(tmp_path: Path) -> None:
     whole = redundant()
     found = channel_map(whole.graph)

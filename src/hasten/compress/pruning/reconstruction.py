@@ -214,9 +214,9 @@ class _Solving:
     def _outputs(
         self, layer: SolvableLayer, values: Mapping[str, npt.NDArray[np.float32]]
     ) -> npt.NDArray[np.float32]:
-        value = values[layer.node.output[0]]
-        rows = outputs_at_patches(layer.node, value, self._patches(layer))
-        return rows[:, layer.left]
+        value = layer.left_of(values[layer.node.output[0]])
+        # A copy: the memory of what activations yield is used again.
+        return np.array(outputs_at_patches(layer.node, value, self._patches(layer)))
 
     def _patches(self, layer: SolvableLayer) -> int:
         """Patches of one sample: more where samples are few and unknowns many."""

@@ -26,15 +26,24 @@ _BIAS = 2
 
 
 class SolvableLayer(NamedTuple):
-    """A node of the pruned graph, and which outputs of the whole layer are left in it.
+    """A node of the pruned graph, and what is left in it of what the whole layer gives.
 
-    ``biased`` says where it adds a constant; None where it adds none.
+    ``left`` are indices by axis of its result, for axes that have lost some, and for that of its
+    outputs, which is ``axis``. ``biased`` says where it adds a constant; None where it adds none.
     """
 
     node: onnx.NodeProto
-    left: npt.NDArray[np.int64]
+    axis: int
+    left: Mapping[int, npt.NDArray[np.int64]]
     biased: BiasedLayer | None
     weight_shape: tuple[int, ...]
+
+    def left_of(self, value: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return what is left of the whole layer's result."""
+        for axis, indices in self.left.items():
+            if len(indices) != value.shape[axis]:
+                value = value.take(indices, axis=axis)
+        return value
 
     @property
     def unknowns(self) -> int:
@@ -93,35 +102,37 @@ def solvable_layers(
     for node in graph.graph.node:
         if not has_moments(node, constants) or uses[node.input[1]] > 1:
             continue
-        layer, left = biased.get(node.output[0]), _outputs_left(found, node, gone)
-        if left is None or (layer is None and node.op_type != "MatMul"):
+        layer, (rank, left) = biased.get(node.output[0]), _left(found, node.output[0], gone)
+        axis = 1 if node.op_type == "Conv" else rank - 1
+        if axis not in left or (layer is None and node.op_type != "MatMul"):
             continue
         if layer is not None and layer.bias:
             values = math.prod(constants[layer.bias].dims)
-            if values != len(left):
+            if values != len(left[axis]):
                 continue
             if uses[layer.bias] > 1 and node.op_type != "MatMul":
                 continue
             layer = None if uses[layer.bias] > 1 else layer
         shape = tuple(constants[node.input[1]].dims)
-        layers.append(SolvableLayer(node, left, layer, shape))
+        layers.append(SolvableLayer(node, axis, left, layer, shape))
     return layers
 
 
-def _outputs_left(
-    found: ChannelMap, node: onnx.NodeProto, gone: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int64] | None:
-    """Return which outputs of the whole layer are left; None where it is not known."""
+def _left(
+    found: ChannelMap, name: str, gone: npt.NDArray[np.bool_]
+) -> tuple[int, dict[int, npt.NDArray[np.int64]]]:
+    """Return the rank of a tensor, and which indices are left of each axis where it is known."""
     try:
-        layout = found.trace.layout(node.output[0])
-        shape = found.trace.shape(node.output[0])
+        layout, shape = found.trace.layout(name), found.trace.shape(name)
     except Untraceable:
-        return None
-    axis = 1 if node.op_type == "Conv" else len(shape) - 1
-    ids, size = layout[axis], shape[axis]
-    if ids is None:
-        return np.arange(size) if isinstance(size, int) else None
-    return np.flatnonzero((ids == FIXED) | ~gone[np.maximum(ids, 0)])
+        return 0, {}
+    left = {}
+    for axis, (ids, size) in enumerate(zip(layout, shape, strict=True)):
+        if ids is not None:
+            left[axis] = np.flatnonzero((ids == FIXED) | ~gone[np.maximum(ids, 0)])
+        elif isinstance(size, int):
+            left[axis] = np.arange(size)
+    return len(shape), left
 
 
 def _array(graph: onnx.GraphProto, name: str) -> npt.NDArray[np.float32]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hasten.compress.quantization.calibration import Range
+from hasten.compress.quantization.divisors import divisor_tensors
 from hasten.compress.quantization.masks import masked_tensors
 from hasten.compress.quantization.writer_form import quantized_kinds
 from hasten.graph import FLOAT, attribute_of
@@ -45,7 +46,7 @@ def unwritable_nodes(graph: onnx.ModelProto, ranges: Mapping[str, Range]) -> dic
     """
     kinds = quantized_kinds()
     constants = {tensor.name: tensor for tensor in graph.graph.initializer}
-    masked = masked_tensors(graph)
+    masked, divisors = masked_tensors(graph), divisor_tensors(graph)
     without = float_tensors(graph) - set(ranges) - set(constants)
     endless = {name for name, tensor in constants.items() if _is_endless(tensor)}
     dequantized = {
@@ -59,6 +60,7 @@ def unwritable_nodes(graph: onnx.ModelProto, ranges: Mapping[str, Range]) -> dic
         touched = [name for name in (*node.input, *node.output) if name]
         reasons = (
             *("it reads or makes a mask" for name in touched if name in masked),
+            *("it reads or makes what is divided by" for name in touched if name in divisors),
             *("a constant of it is infinite" for name in touched if name in endless),
             *("no range is known, as of infinities" for name in touched if name in without),
             *(["what it reads has a scale already"] if shares else []),
