@@ -54,7 +54,8 @@ def clean(model: Model, run: Run, feed: Arrays, *, keep_batch_norms: bool = Fals
     graph = model.graph
     if graph.ByteSize() > _MAX_BYTES:
         raise RefusedError(f"cleaning {model.name}: larger than 2 GB")
-    slim = _slimmed(graph, model.name, _FOLDING_NORMS if keep_batch_norms else ())
+    whole = graph if keep_batch_norms else fold_batch_norms(graph)
+    slim = _slimmed(whole, model.name, _FOLDING_NORMS if keep_batch_norms else ())
     _name_nodes(slim)
     slim = _with_shapes(slim, model.name)
     signature = signature_of(slim, where=model.name)
@@ -76,7 +77,7 @@ def _slimmed(graph: onnx.ModelProto, name: str, skipped: Sequence[str]) -> onnx.
     if not log.handlers:
         log.addHandler(logging.NullHandler())
     copy = onnx.ModelProto()
-    copy.CopyFrom(fold_batch_norms(graph))
+    copy.CopyFrom(graph)
     hidden = _hide_parameters(copy)
     printed = io.StringIO()
     try:
