@@ -134,16 +134,17 @@ class QuantizedTraining:
         ``model`` is that, run by the runtime of this name. Where outputs are no class scores it is
         the cosine similarity of both.
         """
-        from hasten.train.validation import predictions, score
+        from hasten.train.validation import axes_of, predictions, score
 
         signature = model.signature
         with (
             tempfile.TemporaryDirectory(prefix="hasten-") as folder,
             _answering(model, Path(folder), runtime) as answer,
         ):
-            said = predictions(answer, samples, signature, 1)
+            axes = axes_of(answer, samples, signature)
+            said = predictions(answer, samples, signature, 1, axes)
         fidelity = METRICS["fidelity"]
-        return score(self.module, samples, signature, fidelity, batch=1, reference=said)
+        return score(self.module, samples, signature, fidelity, batch=1, axes=axes, reference=said)
 
     def parting(self, model: Model, samples: Samples, runtime: str = "onnxruntime") -> Parting:
         """Return where the module and what ``finish`` made of it part, in quantization steps.

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
 from hasten.data import Metric, Samples, resolve_metric
+from hasten.data.answers import Answers, SampleAxis
 from hasten.errors import DataError, MissingExtraError
-from hasten.train.answers import Answers
+from hasten.train.answers import TeacherAnswers
 from hasten.train.loop import encoded
-from hasten.train.validation import predictions, score
+from hasten.train.validation import answer_of, axes_of, predictions, score
 
 if TYPE_CHECKING:
     from hasten.train.lesson import Lesson
@@ -29,10 +30,11 @@ class HeldOutJudge:
     """
 
     def __init__(
-        self, lesson: Lesson, samples: Samples, answers: Answers | None, batch: int
+        self, lesson: Lesson, samples: Samples, answers: TeacherAnswers | None, batch: int
     ) -> None:
         self._lesson, self._samples, self._answers, self._batch = lesson, samples, answers, batch
-        self._reference: dict[str, Any] | None = None
+        self._reference: Answers | None = None
+        self._axes: dict[str, SampleAxis] = {}
         self._metric: Metric | None = None
         self._asked = False
 
@@ -55,9 +57,10 @@ class HeldOutJudge:
         truth = self._samples.ground_truth
         if truth is None and self._answers is None:
             return
+        self._axes = axes_of(answer_of(module, signature), self._samples, signature)
         if truth is None and self._answers is not None:
-            said = predictions(self._answers.to, self._samples, signature, self._batch)
-            self._reference = {spec.name: said[spec.name] for spec in signature.outputs}
+            said = predictions(self._answers.to, self._samples, signature, self._batch, self._axes)
+            self._reference = Answers({spec.name: said[spec.name] for spec in signature.outputs})
         try:
             self._metric = resolve_metric(None, self._samples)
             self._score(module)
@@ -72,12 +75,13 @@ class HeldOutJudge:
             self._lesson.signature,
             self._metric,
             batch=self._batch,
+            axes=self._axes,
             reference=self._reference,
         )
 
 
 def _mean_loss(
-    module: nn.Module, lesson: Lesson, samples: Samples, answers: Answers | None, batch: int
+    module: nn.Module, lesson: Lesson, samples: Samples, answers: TeacherAnswers | None, batch: int
 ) -> float:
     """Return the mean loss over the samples, in evaluation mode."""
     device = next(module.parameters()).device

@@ -27,8 +27,7 @@ class LabelTerm:
     """A loss against labels: of which output, and how labels become what it takes."""
 
     title: str
-    output: str
-    tensor: str
+    output: TrainedOutput
     compare: Callable[[torch.Tensor, Any], torch.Tensor]
     encode: Callable[[Labels], Any]
 
@@ -121,7 +120,7 @@ def _made(
     compare: Callable[[torch.Tensor, Any], torch.Tensor],
     encode: Callable[[Labels], Any] = _tensor,
 ) -> LabelTerm:
-    return LabelTerm(title, output.name, output.tensor, compare, encode)
+    return LabelTerm(title, output, compare, encode)
 
 
 def _classes(output: TrainedOutput, labels: Labels, wanted: _Wanted) -> LabelTerm | None:

@@ -12,15 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from hasten.data import Samples
+from hasten.data.answers import Answers
 from hasten.graph import Signature
 from hasten.progress import Progress, Quiet
-from hasten.train.answers import Answers
+from hasten.train.answers import TeacherAnswers
 from hasten.train.held_out import HeldOutJudge
 from hasten.train.loop import AfterStep, History, Task, train
 from hasten.train.outputs import TrainedOutput
 from hasten.train.schedule import Schedule
 from hasten.train.teacher import Teacher, matched
-from hasten.train.validation import predictions
+from hasten.train.validation import answer_of, axes_of, predictions
 
 if TYPE_CHECKING:
     from hasten.train.losses import Loss
@@ -90,24 +91,21 @@ def fit(
 
 def reference_answers(
     module: GraphModule, teacher: Teacher | None, samples: Samples, signature: Signature
-) -> dict[str, NDArray[Any]]:
+) -> Answers:
     """Return the outputs of a signature for samples: the teacher's where there is one.
 
     Raises ModelError for a teacher whose outputs are not the student's.
     """
-    device = next(module.parameters(), torch.zeros(())).device
+    own = answer_of(module, signature)
+    axes = axes_of(own, samples, signature)
 
-    def answer(feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        with torch.no_grad():
-            inputs = {name: torch.tensor(one, device=device) for name, one in feed.items()}
-            found = module(inputs)
-        own = {spec.name: found[spec.name].cpu().numpy() for spec in signature.outputs}
+    def answer(feed: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        found = own(feed)
         if teacher is None:
-            return own
-        shapes = {name: value.shape for name, value in own.items()}
-        return matched(teacher.answer(feed), shapes)
+            return found
+        return matched(teacher.answer(feed), {name: one.shape for name, one in found.items()})
 
-    return predictions(answer, samples, signature, _ASKED_AT_ONCE)
+    return predictions(answer, samples, signature, _ASKED_AT_ONCE, axes)
 
 
 def _divided(samples: Samples, schedule: Schedule) -> tuple[Samples, Samples | None]:
@@ -118,14 +116,18 @@ def _divided(samples: Samples, schedule: Schedule) -> tuple[Samples, Samples | N
     return samples.split(calibration=len(samples) - count, seed=schedule.seed)
 
 
-def _answers(teacher: Teacher, module: GraphModule, lesson: Lesson, *, again: bool) -> Answers:
+def _answers(
+    teacher: Teacher, module: GraphModule, lesson: Lesson, *, again: bool
+) -> TeacherAnswers:
     """Ask teacher and student for one sample, to know that they answer alike."""
     feed, _ = next(lesson.samples.select([0]).batches(lesson.signature, 1))
     device = next(module.parameters()).device
     with torch.no_grad():
         found = module({name: torch.tensor(value, device=device) for name, value in feed.items()})
     shapes = {spec.name: tuple(found[spec.name].shape) for spec in lesson.signature.outputs}
-    return Answers(teacher, feed, shapes, hints=lesson.hints, trained=lesson.outputs, again=again)
+    return TeacherAnswers(
+        teacher, feed, shapes, hints=lesson.hints, trained=lesson.outputs, again=again
+    )
 
 
 def _key(module: GraphModule, lesson: Lesson) -> str:

@@ -70,7 +70,7 @@ class Objective(nn.Module):
     @property
     def title(self) -> str:
         """What is compared, in one line."""
-        told = [] if self._told is None else [f"{self._told.title} of {self._told.output}"]
+        told = [] if self._told is None else [f"{self._told.title} of {self._told.output.name}"]
         return ", ".join([*told, *(f"{title} of {one.name}" for one, title, _ in self._taught)])
 
     def encode(self, labels: Labels) -> Any:
@@ -81,14 +81,15 @@ class Objective(nn.Module):
         """Return the loss; ``outputs`` and ``teacher`` hold the tensors that are trained."""
         parts = []
         if self._told is not None:
-            compared = self._told.compare(outputs[self._told.tensor], labels)
+            told = self._told.output
+            compared = self._told.compare(told.told_apart(outputs[told.tensor]), labels)
             parts.append(self._alpha * compared)
         if self._taught:
             if teacher is None:
                 raise DataError(expected="a teacher's outputs", got="none", where="training loss")
             share = (1 - self._alpha) / sum(one.weight for one, _, _ in self._taught)
             for one, _, term in self._taught:
-                pair = outputs[one.tensor], teacher[one.tensor]
+                pair = one.told_apart(outputs[one.tensor]), one.told_apart(teacher[one.tensor])
                 decoupled = self._decoupled(one, *pair, labels)
                 apart = term(*pair) if decoupled is None else decoupled
                 parts.append(share * one.weight * apart)
@@ -103,7 +104,7 @@ class Objective(nn.Module):
         own, wanted = (each.movedim(output.axis, -1).flatten(0, -2) for each in (student, teacher))
         target = wanted.argmax(-1)
         told = self._told
-        if told is not None and told.output == output.name and len(labels) == len(target):
+        if told is not None and told.output.name == output.name and len(labels) == len(target):
             target = labels
         return decoupled_divergence(own, wanted, target, self._temperature, self._other_weight)
 

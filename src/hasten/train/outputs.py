@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hasten.data.answers import Answers
+from hasten.data.answers import Answers, Output, SampleAxis
+from hasten.data.answers.sample_axis import FIRST_AXIS
 from hasten.data.meaning import Meaning, find_meanings
 from hasten.errors import OptionError
 
 if TYPE_CHECKING:
     import onnx
+    import torch
 
 __all__ = ["TrainedOutput", "class_axis", "logits_of", "squashes", "trained_outputs"]
 
@@ -33,10 +35,11 @@ _CLASSED = frozenset({"mask", "probabilities", "scores", "sequence"})
 class TrainedOutput:
     """An output of a model, and the tensor that is trained for it.
 
-    That is what goes into the softmax or sigmoid, ``squash``, that ends it. ``shape`` is that of
-    some samples, ``axis`` where exclusive classes stand, counted from the end, None where there
-    are none. ``spread`` is the variance of the reference over samples, in which values are
-    compared; ``weight`` is the output's share of the loss.
+    That is what goes into the softmax or sigmoid, ``squash``, that ends it. ``samples`` is where
+    samples stand in both. ``shape`` is that of some samples, told apart along a first axis;
+    ``axis`` is where exclusive classes stand in it, counted from the end, None where there are
+    none. ``spread`` is the variance of the reference over samples, in which values are compared;
+    ``weight`` is the output's share of the loss.
     """
 
     name: str
@@ -47,6 +50,15 @@ class TrainedOutput:
     squash: Squash = ""
     spread: float = 1.0
     weight: float = 1.0
+    samples: SampleAxis = FIRST_AXIS
+
+    def told_apart(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the output or tensor of a run with samples along the first axis."""
+        axis, rows = self.samples
+        if axis is None:
+            return values[None]
+        moved = values.movedim(axis, 0)
+        return moved if rows == 1 else moved.unflatten(0, (-1, rows))
 
 
 def class_axis(shape: Sequence[int]) -> int | None:
@@ -83,7 +95,7 @@ def logits_of(graph: onnx.ModelProto) -> list[str]:
 def trained_outputs(
     graph: onnx.ModelProto,
     training_graph: onnx.ModelProto,
-    reference: Mapping[str, NDArray[Any]],
+    reference: Answers,
     weights: Mapping[str, float],
 ) -> list[TrainedOutput]:
     """Return what is trained of each output.
@@ -101,26 +113,29 @@ def trained_outputs(
                 where="output_weights",
                 hint="" if name in reference else f"did you mean {near[0]}?",
             )
-    known = {name: value for name, value in reference.items() if value.dtype.kind in "biuf"}
-    meanings = find_meanings(Answers.of(known), graph)
+    known = Answers({name: one for name, one in reference.items() if one.dtype.kind in "biuf"})
+    meanings = find_meanings(known, graph)
     ends = squashes(training_graph)
     return [
         _output(meaning, known[name], *ends.get(name, (name, "")), weights.get(name, 1.0))
         for name, meaning in meanings.items()
-        if known[name].dtype.kind == "f"
+        if known[name].dtype.kind == "f" and known[name].values is not None
     ]
 
 
 def _output(
-    meaning: Meaning, values: NDArray[Any], tensor: str, squash: Squash, weight: float
+    meaning: Meaning, answers: Output, tensor: str, squash: Squash, weight: float
 ) -> TrainedOutput:
+    values = np.asarray(answers.values)
     shape, axis = values.shape, None
     if meaning.kind in _CLASSED and meaning.exclusive and meaning.class_axis is not None:
         axis = meaning.class_axis
     if axis is not None and shape[axis] == 1:  # the softmax of one class is 1 whatever it is
         axis = None
     spread = _spread(values)
-    return TrainedOutput(meaning.output, tensor, meaning, shape, axis, squash, spread, weight)
+    return TrainedOutput(
+        meaning.output, tensor, meaning, shape, axis, squash, spread, weight, answers.axis
+    )
 
 
 def _spread(values: NDArray[Any]) -> float:

@@ -11,22 +11,47 @@ import torch
 from numpy.typing import NDArray
 
 from hasten.data import Metric, Samples
+from hasten.data.answers import Answers, Runs, SampleAxis, sample_axes
 from hasten.graph import Signature
 
-__all__ = ["predictions", "score"]
+__all__ = ["answer_of", "axes_of", "predictions", "score"]
 
 Answer = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 
+#: Samples that are run alone to see of which shapes outputs are.
+_ALONE = 3
+
+
+def axes_of(answer: Answer, samples: Samples, signature: Signature) -> dict[str, SampleAxis]:
+    """Find where samples stand in each output, from a few runs of the first samples."""
+    fixed = samples.per_feed(signature)
+
+    def run(indices: NDArray[np.int64]) -> Mapping[str, NDArray[Any]]:
+        return answer(samples.feed(signature, indices))
+
+    alone = range(min(_ALONE, len(samples)))
+    whole = np.arange(fixed or 1) % len(samples)
+    runs = [run(np.array([at])) for at in alone] if whole.size == 1 else [run(whole)]
+    known = {name: [one[name] for one in runs] for name in runs[0]}
+    rows = samples.rows_per_sample(signature)
+    return sample_axes(known, run, samples=len(samples), fixed=fixed, rows=rows)
+
 
 def predictions(
-    answer: Answer, samples: Samples, signature: Signature, batch: int
-) -> dict[str, NDArray[Any]]:
+    answer: Answer,
+    samples: Samples,
+    signature: Signature,
+    batch: int,
+    axes: Mapping[str, SampleAxis],
+) -> Answers:
     """Return what ``answer`` makes of all samples, in order, the rows of padding left out."""
     found: dict[str, list[NDArray[Any]]] = {}
-    for feed, rows in samples.batches(signature, batch):
+    counts = []
+    for feed, count in samples.batches(signature, batch):
+        counts.append(count)
         for name, value in answer(feed).items():
-            found.setdefault(name, []).append(value[:rows] if value.ndim else value)
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+            found.setdefault(name, []).append(value)
+    return Answers.from_runs(Runs(found, tuple(counts)), axes)
 
 
 def score(
@@ -36,26 +61,34 @@ def score(
     metric: Metric,
     *,
     batch: int,
-    reference: Mapping[str, NDArray[Any]] | None = None,
+    axes: Mapping[str, SampleAxis],
+    reference: Answers | None = None,
 ) -> float:
     """Return the metric of a module in evaluation mode, where higher is better.
 
-    Outputs that are not finite are the worst there is.
+    ``axes`` are where samples stand in its outputs. Those that are not finite are the worst there
+    is.
     """
-    device = next(module.parameters()).device
-
-    def answer(feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        inputs = {name: torch.tensor(value, device=device) for name, value in feed.items()}
-        found = module(inputs)
-        return {spec.name: found[spec.name].cpu().numpy() for spec in signature.outputs}
-
     was_training = module.training
     module.eval()
     try:
-        with torch.no_grad():
-            outputs = predictions(answer, samples, signature, batch)
-        if not all(np.isfinite(value).all() for value in outputs.values()):
+        outputs = predictions(answer_of(module, signature), samples, signature, batch, axes)
+        exact = [one for one in outputs.values() if one.dtype.kind == "f"]
+        if not all(np.isfinite(part).all() for one in exact for part in one.parts):
             return -math.inf
         return metric.evaluate(outputs, samples.labels, reference).value
     finally:
         module.train(was_training)
+
+
+def answer_of(module: torch.nn.Module, signature: Signature) -> Answer:
+    """Return what answers as a module does: arrays in, the outputs of the signature out."""
+    device = next(module.parameters(), torch.zeros(())).device
+
+    def answer(feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        with torch.no_grad():
+            inputs = {name: torch.tensor(value, device=device) for name, value in feed.items()}
+            found = module(inputs)
+        return {spec.name: found[spec.name].cpu().numpy() for spec in signature.outputs}
+
+    return answer

@@ -7,20 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hasten.data import Samples
-from hasten.data.answers import (
-    Answers,
-    Runs,
-    SampleAxis,
-    axis_by_growth,
-    axis_by_rotation,
-    read_runs,
-)
-from hasten.errors import HastenError, RuntimeFailureError
+from hasten.data.answers import Answers, Runs, SampleAxis, read_runs, sample_axes
+from hasten.errors import RuntimeFailureError
 from hasten.measure.clock import Deadline
 from hasten.measure.patience import patiently
 from hasten.tune.candidate import Contestant
@@ -30,8 +24,6 @@ __all__ = ["Predictions"]
 
 _OPEN_LIMIT_S = 240.0
 _PREDICT_LIMIT_S = 3600.0
-#: Samples that are joined into one run to see which axis of an output grows with them.
-_JOINED = (2, 3)
 
 
 @dataclass(eq=False)
@@ -97,46 +89,18 @@ class Predictions:
         if contestant.lowered is None:
             return {}
         signature = contestant.lowered.signature
-        rows, fixed = (
-            self.samples.rows_per_sample(signature),
-            self.samples.per_feed(signature),
+
+        def run(indices: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+            found = self._runs(worker, self._staged(indices), len(indices))
+            return {name: raw[0] for name, raw in found.outputs.items()}
+
+        return sample_axes(
+            runs.outputs,
+            run,
+            samples=len(self.samples),
+            fixed=self.samples.per_feed(signature),
+            rows=self.samples.rows_per_sample(signature),
         )
-        if fixed is not None and fixed > 1:
-            return self._axes_of_fixed_batch(worker, runs, fixed, rows)
-        joined = self._joined(worker) if fixed is None else {}
-        return {
-            name: axis_by_growth(
-                [value.shape for value in raw],
-                {count: outputs[name] for count, outputs in joined.items()},
-                rows,
-            )
-            for name, raw in runs.outputs.items()
-        }
-
-    def _joined(self, worker: Worker) -> dict[int, dict[str, tuple[int, ...]]]:
-        """Return the shapes of outputs by how many samples were joined; none where it cannot be."""
-        shapes = {}
-        for count in _JOINED:
-            if count > len(self.samples):
-                break
-            try:
-                runs = self._runs(worker, self._staged(np.arange(count)), count)
-            except HastenError:  # a batch that is free by its signature alone
-                return {}
-            shapes[count] = {name: raw[0].shape for name, raw in runs.outputs.items()}
-        return shapes
-
-    def _axes_of_fixed_batch(
-        self, worker: Worker, runs: Runs, samples: int, rows: int
-    ) -> dict[str, SampleAxis]:
-        """Find them by rotating the samples of one run."""
-        if samples > len(self.samples):
-            return {name: SampleAxis(None) for name in runs.outputs}
-        rotated = self._runs(worker, self._staged(np.roll(np.arange(samples), 1)), samples)
-        return {
-            name: axis_by_rotation(raw[0], rotated.outputs[name][0], samples, rows)
-            for name, raw in runs.outputs.items()
-        }
 
     def _staged(self, indices: NDArray[np.int64]) -> Path:
         folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix="few-"))

@@ -2,7 +2,12 @@
 
 from hasten.data.answers.answers import Answers, Output
 from hasten.data.answers.runs import Runs, RunWriter, plain, read_runs
-from hasten.data.answers.sample_axis import SampleAxis, axis_by_growth, axis_by_rotation
+from hasten.data.answers.sample_axis import (
+    SampleAxis,
+    axis_by_growth,
+    axis_by_rotation,
+    sample_axes,
+)
 
 __all__ = [
     "Answers",
@@ -14,4 +19,5 @@ __all__ = [
     "axis_by_rotation",
     "plain",
     "read_runs",
+    "sample_axes",
 ]

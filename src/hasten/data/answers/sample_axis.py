@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FIRST_AXIS", "SampleAxis", "axis_by_growth", "axis_by_rotation"]
+from hasten.data.answers.runs import Parts
+from hasten.errors import HastenError
+
+__all__ = ["FIRST_AXIS", "SampleAxis", "axis_by_growth", "axis_by_rotation", "sample_axes"]
 
 Shape = tuple[int, ...]
+#: Runs these samples at once, and returns outputs by name.
+RunOf = Callable[[NDArray[np.int64]], Mapping[str, NDArray[Any]]]
+
+#: Samples that are joined into one run to see which axis of an output grows with them.
+_JOINED = (2, 3)
 
 
 class SampleAxis(NamedTuple):
@@ -25,6 +33,52 @@ class SampleAxis(NamedTuple):
 
 
 FIRST_AXIS = SampleAxis(0)
+
+
+def sample_axes(
+    known: Mapping[str, Parts],
+    run: RunOf,
+    *,
+    samples: int,
+    fixed: int | None = None,
+    rows: int = 1,
+) -> dict[str, SampleAxis]:
+    """Find the axis of each output from runs that are known, and a few more.
+
+    ``known`` are outputs of runs of one sample each, or of the first ``fixed`` samples where the
+    model takes no other number; there are ``samples`` in all, each of ``rows``. Where samples
+    cannot be joined, the runs of one have to tell.
+    """
+    if fixed is None or fixed == 1:
+        joined = _joined(run, samples) if fixed is None else {}
+        return {
+            name: axis_by_growth(
+                [value.shape for value in raw],
+                {count: outputs[name] for count, outputs in joined.items()},
+                rows,
+            )
+            for name, raw in known.items()
+        }
+    if fixed > samples:
+        return {name: SampleAxis(None) for name in known}
+    rotated = run(np.roll(np.arange(fixed), 1))
+    return {
+        name: axis_by_rotation(raw[0], rotated[name], fixed, rows) for name, raw in known.items()
+    }
+
+
+def _joined(run: RunOf, samples: int) -> dict[int, dict[str, Shape]]:
+    """Return the shapes of outputs by how many samples were joined; none where it cannot be."""
+    shapes = {}
+    for count in _JOINED:
+        if count > samples:
+            break
+        try:
+            outputs = run(np.arange(count))
+        except HastenError:  # a batch that is free by its signature alone
+            return {}
+        shapes[count] = {name: value.shape for name, value in outputs.items()}
+    return shapes
 
 
 def axis_by_growth(
