@@ -234,6 +234,9 @@ class Scheduler:
             else:
                 found.append(request)
                 taken += request.rows
+                continue
+            # More rows than a batch may have were meant for the head alone.
+            rows = min(rows, self._cap)
         return found
 
     def _timed_out(self, request: Request, now_ns: int) -> None:
