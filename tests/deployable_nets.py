@@ -101,6 +101,14 @@ def _dead_channel() -> Net:
     return images(lambda net, x: net.b(net.a(x).relu()), a=dead, b=conv(8, 4))
 
 
+def _standardised(net: Any, x: torch.Tensor) -> torch.Tensor:
+    """A convolution whose weight is normalised whenever it is used, by a batch norm."""
+    rows = net.a.weight.flatten(1)[None]
+    weight = f.batch_norm(rows, None, None, net.gain, training=True, momentum=0.0)
+    found: torch.Tensor = f.conv2d(x, weight.view_as(net.a.weight), net.a.bias, padding=1)
+    return found
+
+
 NETS: dict[str, Callable[[], Net]] = {
     # operators
     "conv": lambda: images(lambda net, x: net.a(x), a=conv(outputs=4)),
@@ -316,4 +324,16 @@ NETS: dict[str, Callable[[], Net]] = {
         lambda net, x: net.b(net.a(x)[0]), a=nn.GRU(8, 8, batch_first=True), b=nn.Linear(8, 4)
     ),
     "dead channel": _dead_channel,
+    "standardised weights": lambda: images(
+        lambda net, x: net.b(_standardised(net, x).relu()),
+        a=conv(),
+        gain=nn.Parameter(torch.full((8,), 0.3)),
+        b=conv(8, 4, 1),
+    ),
+    "class token's features": lambda: tokens(
+        lambda net, x: torch.tanh(net.b(net.n(net.a(x))[:, 0])),
+        a=nn.Linear(8, 8),
+        n=nn.LayerNorm(8),
+        b=nn.Linear(8, 4),
+    ),
 }

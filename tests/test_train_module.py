@@ -18,7 +18,13 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from hasten.errors import RefusedError, RuntimeFailureError
-from hasten.graph import export_torch, model_from_proto, parse_input
+from hasten.graph import (
+    ParameterNames,
+    export_torch,
+    model_from_proto,
+    parse_input,
+    with_parameter_names,
+)
 from hasten.train import GraphModule
 from nets import conv_net, images
 from onnx_models import branching, conv_bn, linear, model, run, value, weight
@@ -204,6 +210,32 @@ def test_batch_norms_move_their_statistics_in_training_alone() -> None:
     assert not np.array_equal(moved, before)
     written = {tensor.name: tensor for tensor in module.to_graph().graph.initializer}
     assert np.array_equal(numpy_helper.to_array(written["m"]), moved)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_statistics_that_are_computed_are_taken_as_they_come(training: bool) -> None:
+    """Those of a weight that is standardised, to which gradients flow; they are no running ones."""
+    nodes = [
+        helper.make_node("ReduceMean", ["w", "over"], ["mean"], keepdims=0),
+        helper.make_node("ReduceSumSquare", ["w", "over"], ["variance"], keepdims=0),
+        helper.make_node("BatchNormalization", ["w", "gain", "shift", "mean", "variance"], ["n"]),
+        helper.make_node("MatMul", ["x", "n"], ["y"]),
+    ]
+    constants = [weight("w", 3, 4), weight("gain", 4), weight("shift", 4)]
+    constants.append(numpy_helper.from_array(np.array([0]), "over"))
+    graph = model(nodes, [value("x", ["n", 3])], [value("y", ["n", 4])], constants)
+    module = GraphModule(with_parameter_names(graph, ParameterNames(("w", "gain", "shift"))))
+    module.train(training)
+    w, gain, shift = (module.get_parameter(name) for name in ("w", "gain", "shift"))
+    x = torch.randn(2, 3)
+
+    found = module(x)
+
+    normal = (w - w.mean(0)) / (w.square().sum(0) + 1e-5).sqrt()
+    want = x @ (normal * gain + shift)
+    torch.testing.assert_close(found, want)
+    each = [torch.autograd.grad(y.square().sum(), w, retain_graph=True)[0] for y in (found, want)]
+    torch.testing.assert_close(*each)
 
 
 def test_control_flow_is_refused_by_name() -> None:

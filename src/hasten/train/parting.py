@@ -18,6 +18,7 @@ import torch
 
 from hasten.graph import constants_of
 from hasten.train.operators.fake_quantize import ACTIVATION, DOMAIN
+from hasten.train.rounding import TIE, Rounding
 
 if TYPE_CHECKING:
     import onnx
@@ -26,12 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OutputParting", "Parting", "TensorParting", "inner_tensors", "part"]
 
-#: How far from halfway between two levels a number still is a tie, in steps: sums in float32 come
-#: out differently in another order.
-_TIE = 0.02
-#: The same for runtimes that round less exactly. LiteRT's kernels rescale int8 by multipliers of 8
-#: bits: all 256 values, rescaled by 0.9 to 1.9, were up to 0.23 steps beyond halfway.
-_TIES = {"litert": 0.25}
 #: Levels between which a tensor of floats is counted, which no quantizer has given a step.
 _LEVELS = 255
 
@@ -51,7 +46,7 @@ class OutputParting(msgspec.Struct, frozen=True):
 
 
 class TensorParting(msgspec.Struct, frozen=True):
-    """A tensor inside of which ``parted`` values are at another level than ties explain.
+    """A tensor of which ``parted`` values are at another level than ties explain.
 
     ``operator`` computes it from the deployed graph's own tensors; ``steps`` is how far the worst
     is from the level it should have, beyond half a step.
@@ -73,8 +68,10 @@ class TensorParting(msgspec.Struct, frozen=True):
 class Parting(msgspec.Struct, frozen=True):
     """How a module and its deployed graph part on a runtime.
 
-    ``tensors`` are those that no ties explain, in the order of the graph. ``compared`` counts the
-    tensors inside that were held against each other; with 0 the outputs alone were.
+    ``outputs`` tell of the module by itself: a tie inside may have become several steps there.
+    ``tensors`` are those that no ties explain, in the order of the graph. ``compared`` counts what
+    was held against the runtime's own, made of the runtime's own: tensors inside and outputs; with
+    0 the runtime could not give those inside.
     """
 
     runtime: str
@@ -84,8 +81,8 @@ class Parting(msgspec.Struct, frozen=True):
 
     @property
     def agrees(self) -> bool:
-        """Whether ties explain all differences."""
-        return not self.tensors
+        """Whether ties explain all differences; with nothing compared inside there is none."""
+        return not self.tensors and (self.compared > 0 or not any(o.parted for o in self.outputs))
 
     @property
     def first(self) -> TensorParting | None:
@@ -98,7 +95,7 @@ class Parting(msgspec.Struct, frozen=True):
             f" at most {one.steps:.1f}"
             for one in self.outputs
         )
-        inside = f"{self.compared} tensors agree to ties" if self.agrees else str(self.first)
+        inside = f"{self.compared} tensors agree to ties" if not self.tensors else str(self.first)
         return f"{self.runtime}: {outputs}; {inside}"
 
 
@@ -123,7 +120,7 @@ def part(
 
     ``answers`` are feeds with the outputs, and the tensors ``inner``, that a runtime made of them.
     """
-    counting = _Counting(graph, set(inner), _TIES.get(runtime, _TIE))
+    counting = _Counting(graph, set(inner), runtime)
     was_training = module.training
     module.eval()
     with torch.no_grad():
@@ -149,7 +146,7 @@ class _Counting:
 
     graph: onnx.ModelProto
     inner: set[str]
-    tie: float
+    runtime: str
     outputs: dict[str, OutputParting] = field(default_factory=dict)
     tensors: dict[str, TensorParting] = field(default_factory=dict)
 
@@ -163,6 +160,10 @@ class _Counting:
             if node.op_type == "QuantizeLinear" and node.input[1] in known:
                 scale, zero_point = (numpy_helper.to_array(known[one]) for one in node.input[1:3])
                 self._levels[node.output[0]] = float(scale), int(zero_point)
+        scales = {name: scale for name, (scale, _) in self._levels.items()}
+        self._rounding = Rounding(self.graph, self.runtime, scales)
+        # What floats make of the last integers is rounded by nobody, and may be wrong as well.
+        self._compared = self.inner | {output.name for output in self.graph.graph.output}
 
     def real(self, name: str, value: np.ndarray) -> torch.Tensor:
         """Return a tensor of the deployed graph as the module has it: integers dequantized."""
@@ -181,20 +182,20 @@ class _Counting:
             self.outputs[name] = OutputParting(
                 name,
                 before.values + steps.size,
-                before.parted + int((steps > 0.5 + self.tie).sum()),
+                before.parted + int((steps > 0.5 + TIE).sum()),
                 max(before.steps, float(steps.max(initial=0.0))),
             )
 
     def compare(self, walked: Walked, answer: Mapping[str, np.ndarray]) -> None:
         """Count the values of a node's results that are at another level than ties explain."""
         for name, value in walked.outputs.items():
-            if name not in self.inner:
+            if name not in self._compared:
                 continue
             if walked.node.kind == f"{DOMAIN}::{ACTIVATION}":
                 beyond = self._beyond_ties(walked, name, answer[name])
             else:
                 step = _float_step(answer[name])
-                beyond = _steps(value.numpy(), answer[name], step) - self.tie
+                beyond = _steps(value.numpy(), answer[name], step) - TIE
             self._add(name, beyond)
 
     def _beyond_ties(self, walked: Walked, name: str, levels: np.ndarray) -> np.ndarray:
@@ -204,7 +205,8 @@ class _Counting:
         assert x is not None  # noqa: S101 - a quantizer has an input
         lowest, highest = walked.node.integer("lowest"), walked.node.integer("highest")
         exact = np.clip(x.numpy().astype(np.float64) / scale + zero_point, lowest, highest)
-        beyond: np.ndarray = np.abs(exact - levels.astype(np.float64)) - 0.5 - self.tie
+        ties = self._rounding.ties(name, exact - zero_point)
+        beyond: np.ndarray = np.abs(exact - levels.astype(np.float64)) - 0.5 - ties
         return beyond
 
     def _add(self, name: str, beyond: np.ndarray) -> None:

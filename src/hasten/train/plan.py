@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,11 +64,15 @@ def plan(graph: onnx.ModelProto, mode: Mode, outputs: Iterable[str]) -> list[Ste
     for entry in graph.opset_import:
         if entry.domain in {"", "ai.onnx"}:
             opset = entry.version
-    nodes = [Node(proto, opset, mode) for proto in _needed(graph.graph, outputs)]
+    known = constants_of(graph.graph)
+    nodes = [
+        Node(proto, opset, mode, frozen=_computes_statistics(proto, known))
+        for proto in _needed(graph.graph, outputs)
+    ]
     problems = [_problem(node) for node in nodes]
     if any(problems):
         raise RefusedError(f"cannot be trained: {', '.join(filter(None, problems))}")
-    kept = {*outputs, "", *constants_of(graph.graph)}
+    kept = {*outputs, "", *known}
     steps: list[Step] = []
     for node in reversed(nodes):
         inputs, made = tuple(node.proto.input), tuple(node.proto.output)
@@ -97,6 +101,13 @@ def _problem(node: Node) -> str:
     refuse = REFUSALS.get(node.kind)
     reason = refuse(node) if refuse is not None else ""
     return f"operator {node.label}: {reason}" if reason else ""
+
+
+def _computes_statistics(proto: onnx.NodeProto, known: Collection[str]) -> bool:
+    """Whether a batch norm is given its mean and variance: then they are no running ones."""
+    return proto.op_type == "BatchNormalization" and any(
+        name not in known for name in proto.input[3:5]
+    )
 
 
 def _is_constant(proto: onnx.NodeProto) -> bool:

@@ -23,7 +23,16 @@ def _batch_normalization(
     mean: torch.Tensor,
     variance: torch.Tensor,
 ) -> torch.Tensor:
-    """Normalize by the batch in training, which moves the running statistics; else by those."""
+    """Normalize by the batch in training, which moves the running statistics; else by those.
+
+    Statistics that the graph computes, as of a weight that is standardised, are taken as they come,
+    and gradients flow through them.
+    """
+    epsilon = node.number("epsilon", 1e-5)
+    if mean.requires_grad or variance.requires_grad:
+        along = (-1, *[1] * (x.ndim - 2))
+        factor = scale * torch.rsqrt(variance + epsilon)
+        return (x - mean.reshape(along)) * factor.reshape(along) + bias.reshape(along)
     return f.batch_norm(
         x,
         mean,
@@ -32,7 +41,7 @@ def _batch_normalization(
         bias,
         training=node.mode.training and not (node.mode.batch_norm_frozen or node.frozen),
         momentum=1.0 - node.number("momentum", 0.9),
-        eps=node.number("epsilon", 1e-5),
+        eps=epsilon,
     )
 
 

@@ -60,10 +60,11 @@ def turned_positive(to: Builder, indices: Value, sizes: list[int]) -> Value:
 
 
 def _known_indices(indices: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Constant indices, none negative; Unsupported where one is out of range."""
+    """Constant indices, none negative, in the shape they had; Unsupported where one is too far."""
     if np.any(indices < -sizes) or np.any(indices >= sizes):
         raise Unsupported(f"an index is out of range of {sizes.tolist()}")
-    return np.where(indices < 0, indices + sizes, indices).astype(np.int32)
+    # ``sizes`` has an axis, which a single index, the one of x[:, 0], has not.
+    return np.where(indices < 0, indices + sizes, indices).astype(np.int32).reshape(indices.shape)
 
 
 def _gather_nd(node: Node, to: Builder) -> None:
