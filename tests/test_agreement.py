@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
+import hasten
 from hasten.conversion import Agreement, compare_runs
 from hasten.errors import RefusedError
+from hasten.graph import model_from_proto
+from onnx_models import model, value, weight
 
 
 def apart(want: object, have: object) -> float:
@@ -100,3 +106,42 @@ def test_where_it_begins_is_said() -> None:
     found = msgspec.structs.replace(compared(VALUES, -VALUES), drift="tensor t, made by Conv")
     with pytest.raises(RefusedError, match="it begins at tensor t, made by Conv; nothing was"):
         found.require("net")
+
+
+def test_noise_below_the_floor_is_accepted_where_as_much_is_allowed() -> None:
+    noise = np.random.default_rng(1).standard_normal(VALUES.shape).astype(np.float32)
+    noisy = VALUES + np.float32(0.6) * noise
+    assert "its noise is" in compared(VALUES, noisy, allowed=0.2).parting
+    assert compared(VALUES, noisy, allowed=0.8).parting == ""
+
+
+def test_an_output_that_became_constant_is_refused_whatever_noise_is_allowed() -> None:
+    assert "it became constant" in compared(VALUES, np.zeros_like(VALUES), allowed=2.0).parting
+
+
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+def test_what_quantizing_has_added_is_allowed_in_its_file_too(kind: str, tmp_path: Path) -> None:
+    """Signals of 1 ride on 300, which is what a step of int8 is made for."""
+    away = np.full(16, 300, np.float32)
+    home = weight("home", 16, 16, seed=1)
+    back = -away @ numpy_helper.to_array(home)
+    nodes = [
+        helper.make_node("MatMul", ["x", "first"], ["product"]),
+        helper.make_node("Add", ["product", "away"], ["far"]),
+        helper.make_node("MatMul", ["far", "home"], ["second"]),
+        helper.make_node("Add", ["second", "back"], ["y"]),
+    ]
+    constants = [numpy_helper.from_array(away, "away"), numpy_helper.from_array(back, "back")]
+    edges = [value("x", ["n", 16])], [value("y", ["n", 16])]
+    net = model(nodes, *edges, [weight("first", 16, 16), home, *constants])
+    x = np.random.default_rng(0).standard_normal((48, 16)).astype(np.float32)
+    made = hasten.quantize(
+        model_from_proto(net, "far"),
+        hasten.Data({"x": x[:24]}, calibration={"x": x[24:]}),
+        out=tmp_path / f"int8.{kind}",
+        way=hasten.Way(rounds=0, cache=False),
+    )
+    (judged,) = made.pair.outputs
+    assert judged.sqnr_db is not None
+    assert judged.sqnr_db < 14
+    assert made.agreement.allowed == pytest.approx(np.sqrt(2) * 10 ** (-judged.sqnr_db / 20))

@@ -54,8 +54,8 @@ def test_a_normaliser_and_what_it_is_cut_from_stay_in_float(tmp_path: Path) -> N
     net, x = linear_attention(), tokens()
     place = Context(tmp_path, Samples({"x": x}))
     made = apply_step(net, StaticInt8(), place)
-    assert divisor_tensors(net.graph) == {"divisor", "below", "both"}
-    told = "answer and 3 more: it reads or makes what is divided by"
+    assert divisor_tensors(net.graph) == {"divisor", "below", "both", "kv"}
+    told = "memory and 4 more: it reads or makes what is divided by"
     assert place.notes == [f"static int8 leaves in float: {told}"]
     assert {"wq_quantized", "wk_quantized", "wv_quantized", "wo_quantized"} <= set(constants(made))
     assert sqnr_db(run(net, {"x": x})["y"], run(made, {"x": x})["y"]) > 15
@@ -71,3 +71,33 @@ def test_a_constant_divisor_and_a_sum_over_many_values_are_no_such() -> None:
     two = numpy_helper.from_array(np.array(2, np.float32), "two")
     proto = model(nodes, [value("x", ["n", 4])], [value("y", ["n", 3])], [weight("w", 4, 3), two])
     assert divisor_tensors(proto) == {"mean"}
+
+
+def test_heads_of_several_sizes_keep_their_normalisers(tmp_path: Path) -> None:
+    """One step for the memories of all heads would be all that there is of the smallest."""
+    sizes = np.array([1, 0.1, 0.02], np.float32)
+    net, x = heads(sizes), tokens()
+    made = apply_step(net, StaticInt8(), Context(tmp_path, Samples({"x": x})))
+    want, have = (run(one, {"x": x})["y"] for one in (net, made))
+    for head in range(len(sizes)):
+        assert sqnr_db(want[:, head], have[:, head]) > 30
+
+
+def heads(sizes: np.ndarray) -> Model:
+    """``x (k^T k) / (x k^T 1)`` of what is positive, with keys of another size for each head."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["product"], "make"),
+        helper.make_node("Sigmoid", ["product"], ["all"], "positive"),
+        helper.make_node("Unsqueeze", ["all", "1"], ["q"], "one head"),
+        helper.make_node("Mul", ["q", "sizes"], ["k"], "resize"),
+        helper.make_node("Transpose", ["k"], ["kt"], "turn", perm=[0, 1, 3, 2]),
+        helper.make_node("MatMul", ["kt", "q"], ["kv"], "memory"),
+        helper.make_node("MatMul", ["q", "kv"], ["both"], "answer"),
+        helper.make_node("Slice", ["both", "0", "1", "3"], ["below"], "below"),
+        helper.make_node("Div", ["both", "below"], ["y"], "quotient"),
+    ]
+    numbers = [numpy_helper.from_array(np.array([int(name)]), name) for name in "013"]
+    numbers.append(numpy_helper.from_array(sizes.reshape(1, -1, 1, 1), "sizes"))
+    outputs = [value("y", ["n", len(sizes), 6, 8])]
+    proto = model(nodes, [value("x", ["n", 6, 8])], outputs, [weight("w", 8, 8), *numbers])
+    return model_from_proto(proto, "heads")

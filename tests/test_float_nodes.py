@@ -8,16 +8,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
+import hasten
+from deployable_nets import NETS
 from hasten.compress import Context, StaticInt8, apply_step
 from hasten.compress.quantization.calibration import Range
 from hasten.compress.quantization.float_nodes import offenders
-from hasten.compress.quantization.own_weights import with_own_weights
 from hasten.compress.quantization.qdq_writer import quantized
 from hasten.compress.quantization.rounding import Weights
+from hasten.compress.quantization.separate_roles import separate_roles
 from hasten.data import Samples
 from hasten.errors import RefusedError
 from hasten.graph import Model, model_from_proto
@@ -211,7 +214,44 @@ def test_a_weight_that_is_read_in_one_way_stays_one() -> None:
         helper.make_node("MatMul", ["m", "w"], ["y"]),
     ]
     proto = model(nodes, [value("x", ["n", 4])], [value("y", ["n", 4])], [weight("w", 4, 4)])
-    assert with_own_weights(proto) is proto
+    assert separate_roles(proto) == (proto, {})
+
+
+def test_a_bias_of_several_layers_becomes_one_for_each(tmp_path: Path) -> None:
+    """The writer would call its copies b11 and b12, whatever else is called so."""
+    names = ["x", "b11", "b12", "y"]
+    nodes = [
+        helper.make_node("Conv", [read, f"w{at}", "b1"], [f"c{at}"], f"conv {at}")
+        for at, read in enumerate(names[:-1])
+    ]
+    nodes += [
+        helper.make_node("Reshape", [f"c{at}", "sizes"], [made], f"reshape {at}")
+        for at, made in enumerate(names[1:])
+    ]
+    nodes = [nodes[at] for at in (0, 3, 1, 4, 2, 5)]
+    weights = [filters(f"w{at}", 4, 4, 1, 1, seed=at) for at in range(3)]
+    weights += [weight("b1", 4), numpy_helper.from_array(np.array([0, 4, 6, 6]), "sizes")]
+    edges = [value("x", ["n", 4, 6, 6])], [value("y", ["n", 4, 6, 6])]
+    net = model_from_proto(model(nodes, *edges, weights), "shared bias")
+    x = random(16, 4, 6, 6).astype(np.float32)
+    place = Context(tmp_path, Samples({"x": x}))
+    made = apply_step(net, StaticInt8(), place)
+    assert place.notes == []
+    assert sqnr_db(run(net, {"x": x})["y"], run(made, {"x": x})["y"]) > 25
+
+
+@pytest.mark.parametrize("name", ["tied", "language model", "shared twice"])
+def test_tied_parameters_of_pytorch_are_all_integers(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = NETS[name]().eval()
+    x = torch.randn(8, *net.shape)
+    loaded = hasten.load(net, x[:2])
+    place = Context(tmp_path, Samples({loaded.signature.inputs[0].name: x.numpy()}))
+    made = apply_step(loaded, StaticInt8(), place)
+    assert place.notes == []
+    held = [one for one in made.graph.graph.initializer if len(one.dims) > 1]
+    assert held
+    assert onnx.TensorProto.FLOAT not in {one.data_type for one in held}
 
 
 @pytest.mark.parametrize(("left", "shape"), [(False, (2, 5, 8)), (True, (6, 5))])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import helper, numpy_helper
 from torch import nn
 
 import hasten
@@ -18,7 +19,7 @@ from hasten.graph import fold_derived, write_onnx
 from hasten.graph.batch_norm import without_batch_norms
 from hasten.train import GraphModule, to_torch
 from nets import conv_net
-from onnx_models import run
+from onnx_models import model, run, value
 
 
 class Normed(nn.Module):
@@ -142,3 +143,15 @@ def test_derived_constants_cannot_come_back() -> None:
 
     assert len(derived) == 1
     assert to_torch(folded, net) is net  # nothing has changed
+
+
+def test_what_the_reference_fails_at_stays_a_node() -> None:
+    """Its GatherElements knows 64 places along an axis at most."""
+    table, places = np.ones((2, 99), np.float32), np.full((2, 40), 98)
+    nodes = [
+        helper.make_node("GatherElements", ["table", "places"], ["some"], axis=1),
+        helper.make_node("Add", ["x", "some"], ["y"]),
+    ]
+    held = [numpy_helper.from_array(table, "table"), numpy_helper.from_array(places, "places")]
+    graph = model(nodes, [value("x", [2, 40])], [value("y", [2, 40])], held)
+    assert fold_derived(graph) == (graph, {})

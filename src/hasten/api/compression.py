@@ -29,6 +29,7 @@ from hasten.compress import (
 from hasten.conversion import Kind, Target, require_tolerance
 from hasten.conversion import convert as convert_model
 from hasten.data import Metric, Samples, Source, loss, resolve_metric
+from hasten.data.fidelity import least_sqnr_db
 from hasten.data.meaning import OutputKind
 from hasten.errors import OptionError
 from hasten.graph import InputSpec, Model, require_free_file
@@ -63,8 +64,8 @@ class Way:
     ``unmet`` says so. ``rounds`` is how many rounds the models before and after are timed in, 0
     for none. ``outputs`` says what outputs are, by name, where that is not to be found: see
     ``hasten.data.meaning``. ``tolerance`` is how much noise the written file may add, as a share of
-    what varies over samples. ``cache`` keeps the result of the step, and goes on where a training
-    was interrupted.
+    what varies over samples: by default that of ``convert``, or what quantizing has added already.
+    ``cache`` keeps the result of the step, and goes on where a training was interrupted.
     ``example`` and ``inputs`` are for models of PyTorch, see ``load``.
     """
 
@@ -202,7 +203,8 @@ def _alone(
             pair = measure_pair(*_sides(recipe, read, made), _measuring(read, way, kind))
         made = replace(made, torch=None, tflite=None)
         few = read.validation.select(range(min(_COMPARED_SAMPLES, len(read.validation))))
-        target = Target(kind, path, tolerance=way.tolerance, kinds=way.outputs)
+        added = float(10 ** (-least_sqnr_db(pair.outputs) / 20))
+        target = Target(kind, path, tolerance=way.tolerance, kinds=way.outputs, added=added)
         written = convert_model(made, made, few, target, context.scratch)
     return Compression(
         source=read.model.name,

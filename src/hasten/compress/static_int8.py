@@ -11,9 +11,9 @@ from hasten.compress.quantization.adaptive_rounding import round_adaptively
 from hasten.compress.quantization.bias_correction import correct_biases
 from hasten.compress.quantization.calibration import CALIBRATORS
 from hasten.compress.quantization.float_nodes import told
-from hasten.compress.quantization.own_weights import with_own_weights
 from hasten.compress.quantization.qdq_writer import Activations, Quantized, quantized
 from hasten.compress.quantization.rounding import RoundedWeight, Weights
+from hasten.compress.quantization.separate_roles import separate_roles
 from hasten.compress.step import Context, StepConfig, applied, refuse_control_flow
 from hasten.errors import RefusedError
 from hasten.graph import FLOAT, blocks
@@ -93,7 +93,7 @@ def apply(model: Model, config: StaticInt8, context: Context) -> Model:
 
 
 def _prepared(model: Model, context: Context) -> Model:
-    """Return the model without batch norms, and with a copy of a tied weight for each way of it."""
+    """Return the model without batch norms, and with a constant of its own for each role of one."""
     made = _ready(model)
     if made is not model and model.digest in context.unfolded:
         context.unfolded[made.digest] = _ready(context.unfolded[model.digest])
@@ -102,7 +102,7 @@ def _prepared(model: Model, context: Context) -> Model:
 
 def _ready(model: Model) -> Model:
     plain = without_batch_norms(model)
-    graph = with_own_weights(plain.graph)
+    graph, _ = separate_roles(plain.graph)
     return plain if graph is plain.graph else replace(plain, content=graph)
 
 

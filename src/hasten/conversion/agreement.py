@@ -12,7 +12,7 @@ import numpy as np
 
 from hasten.data import OutputScore
 from hasten.data.answers import Answers, Runs, SampleAxis, axis_by_growth, plain
-from hasten.data.fidelity import score_outputs
+from hasten.data.fidelity import FLOOR_DB, score_outputs
 from hasten.data.meaning import OutputKind, find_meanings
 from hasten.errors import DataError, RefusedError
 from hasten.runtimes import Arrays
@@ -81,18 +81,24 @@ class Agreement(msgspec.Struct, frozen=True):
         if score is None:
             return f"output {difference.output} of {self.right} cannot be compared"
         name = f"output {score.output} ({score.kind.replace('_', ' ')}) of {self.right}"
-        if score.broken:
+        if score.broken and not self._allows(score):
             return f"{name} differs from {self.left}: {score.broken}"
         if score.sqnr_db is None:
             kept = 1 - score.figure <= max(self.allowed, _FLIPPED)
             return "" if kept else f"{name} keeps {score.figure:.2%} of {self.left}'s"
-        noise = 10 ** (-score.sqnr_db / 20)
+        noise = _noise(score.sqnr_db)
         if noise <= self.allowed:
             return ""
         return (
             f"{name} differs from {self.left} by {noise:.2g} of what varies over samples"
             f" ({score.sqnr_db:.1f} dB)"
         )
+
+    def _allows(self, score: OutputScore) -> bool:
+        """Whether noise below the floor is allowed, and nothing but noise broke the output."""
+        if score.sqnr_db is None or score.is_constant or self.allowed <= _noise(FLOOR_DB):
+            return False
+        return _noise(score.sqnr_db) <= self.allowed
 
     def require(self, model: str) -> None:
         """Raise RefusedError where an output parts further than is allowed."""
@@ -104,6 +110,10 @@ class Agreement(msgspec.Struct, frozen=True):
             f"converting {model}: {parting}, {self.allowed:g} is allowed ({self.samples} samples)"
             f"{begins}; nothing was written"
         )
+
+
+def _noise(sqnr_db: float) -> float:
+    return float(10 ** (-sqnr_db / 20))
 
 
 def compare_runs(

@@ -44,8 +44,9 @@ class Target(NamedTuple):
     """What is asked for; ``channels_last`` names image inputs that the file takes so.
 
     ``tolerance`` is how much noise outputs may have, as a share of what varies over samples: by
-    default a thousandth, and more where the model is quantized. ``kinds`` are what the user says
-    outputs are.
+    default a thousandth, and more where the model is quantized. ``added`` is how much quantizing
+    it has added already, as far as that is known: kernels that round otherwise draw that noise
+    anew. ``kinds`` are what the user says outputs are.
     """
 
     kind: Kind
@@ -53,6 +54,16 @@ class Target(NamedTuple):
     channels_last: tuple[str, ...] = ()
     tolerance: float | None = None
     kinds: Mapping[str, OutputKind] = MappingProxyType({})
+    added: float = 0.0
+
+    def allowed(self, model: Model) -> float:
+        """Return the tolerance that holds for a model."""
+        if self.tolerance is not None:
+            return self.tolerance
+        if not _is_quantized(model):
+            return _ALLOWED
+        # What two draws of the same noise part by.
+        return max(_ALLOWED_QUANTIZED, math.sqrt(2) * self.added)
 
 
 def require_tolerance(tolerance: float | None) -> None:
@@ -116,13 +127,12 @@ def convert(
         differences, outputs = compare_runs(
             run, written.run, feeds, graph=graph, kinds=target.kinds
         )
-        allowed = _ALLOWED_QUANTIZED if _is_quantized(model) else _ALLOWED
         agreement = Agreement(
             left=label,
             right={"tflite": "litert", "onnx": "onnxruntime"}[target.kind],
             samples=len(samples),
             synthetic=samples.source == "synthetic data",
-            allowed=allowed if target.tolerance is None else target.tolerance,
+            allowed=target.allowed(model),
             differences=differences,
             outputs=outputs,
         )

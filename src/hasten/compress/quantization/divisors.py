@@ -26,14 +26,28 @@ _PASSING = frozenset(
 
 
 def divisor_tensors(graph: onnx.ModelProto) -> frozenset[str]:
-    """Return the computed tensors that lead to a divisor, or under a logarithm, as they are."""
+    """Return the computed tensors that lead to a divisor, or under a logarithm, as they are.
+
+    Among them is the right side of a computed product that is divided by, as the memory of a linear
+    attention is: all rows of the left share what is wrong with it, and one small in a head is small
+    for all of them. Behind a second product nothing is looked for.
+    """
     constants = set(constant_arrays(graph.graph))
     found: set[str] = set()
+    behind_product: set[str] = set()
     for node in reversed(graph.graph.node):
         if node.op_type == "Div":
             found.add(node.input[1])
         elif node.op_type in {"Log", "Reciprocal"}:
             found.add(node.input[0])
-        elif node.op_type in _PASSING and not found.isdisjoint(node.output):
+        elif found.isdisjoint(node.output):
+            continue
+        elif node.op_type == "MatMul" and constants.isdisjoint(node.input):
+            if behind_product.isdisjoint(node.output):
+                found.add(node.input[1])
+                behind_product.add(node.input[1])
+        elif node.op_type in _PASSING:
             found.update(name for name in node.input if name)
+            if not behind_product.isdisjoint(node.output):
+                behind_product.update(name for name in node.input if name)
     return frozenset(found - constants)

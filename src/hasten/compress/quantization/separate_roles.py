@@ -31,9 +31,10 @@ _BIASED = frozenset(
 def separate_roles(graph: onnx.ModelProto) -> tuple[onnx.ModelProto, Derivations]:
     """Return the graph with a constant of its own for each role in which one is rounded.
 
-    A matrix has scales along one axis as it is and along the other where it is transposed; a bias
-    has the scale of its node's input. With the graph comes how each copy is made of the first.
-    Where every constant has one role the graph is returned itself.
+    A matrix has scales along one axis as it is and along the other where it is transposed, and one
+    scale as a table that is looked up; in int8 two are still half of what one was. A bias has the
+    scale of its node's input: each node has its own. With the graph comes how each copy is made of
+    the first. Where every constant has one role the graph is returned itself.
     """
     from onnx import helper
 
@@ -41,6 +42,7 @@ def separate_roles(graph: onnx.ModelProto) -> tuple[onnx.ModelProto, Derivations
     separated = type(graph)()
     separated.CopyFrom(graph)
     kinds = quantized_kinds()
+    taken = {name for node in graph.graph.node for name in (*node.input, *node.output)}
     roles: dict[str, dict[str, str]] = {}
     copies: Derivations = {}
     for number, node in enumerate(separated.graph.node):
@@ -50,7 +52,7 @@ def separate_roles(graph: onnx.ModelProto) -> tuple[onnx.ModelProto, Derivations
             known = roles.setdefault(name, {})
             role = _role(node, at, number) if node.op_type in kinds else "float"
             if role not in known:
-                known[role] = f"{name}/{len(known)}" if known else name
+                known[role] = _free(f"{name}/{len(known)}", taken) if known else name
             node.input[at] = known[role]
     for name, known in roles.items():
         for copy in list(known.values())[1:]:
@@ -60,11 +62,19 @@ def separate_roles(graph: onnx.ModelProto) -> tuple[onnx.ModelProto, Derivations
     return (separated, copies) if copies else (graph, {})
 
 
+def _free(name: str, taken: set[str]) -> str:
+    """Return the name, longer where a tensor has it already, and take it."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
+
+
 def _role(node: onnx.NodeProto, at: int, number: int) -> str:
     """Say as what an input is rounded."""
     if at == 2 and node.op_type in _BIASED:  # noqa: PLR2004 - the third input
         return f"bias {number}"
-    if node.op_type == "MatMul":
-        return "weight 1"
     axis = channel_axis(node)
-    return f"weight {axis}" if at == 1 and axis is not None else "constant"
+    if at != 1 or axis is None:
+        return "constant"
+    return f"weight {1 if node.op_type == 'MatMul' else axis}"
