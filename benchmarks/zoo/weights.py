@@ -24,7 +24,8 @@ __all__ = ["draw_idle", "re_estimate_batch_norms"]
 _IDLE = 0.2
 #: Standard deviation of a matrix, times the root of what is summed up, below which it is idle.
 _WEAK = 0.7
-#: The size of what every sample is given alike, [1, ..., features]: tokens, tables of positions.
+#: The size of tables: of words, and of what every sample is given alike, [1, ..., features]. Where
+#: no LayerNorm is behind them, as in MobileBERT, biases would drown what samples tell.
 _TABLE = 0.5
 _VECTOR = 2
 #: The bias behind a batch norm, in standard deviations of what it normalises: most of it gets
@@ -38,8 +39,8 @@ def draw_idle(module: nn.Module, seed: int) -> None:
 
     Gains of normalisations become 0.5 to 1.5, biases of batch norms normal(0.8, 0.3), other biases
     and zeros normal(0, 0.1), layer scales 0.2 to 0.6; weak matrices are scaled up to keep the
-    variance of what they take, and tokens and tables of positions to 0.5, root mean square. What is
-    not trained stays.
+    variance of what they take, and tokens and tables of words and positions to 0.5, root mean
+    square. What is not trained stays.
     """
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -59,7 +60,9 @@ def _draw(part: nn.Module, name: str, value: nn.Parameter, random: torch.Generat
         value.copy_(0.1 * torch.randn(value.shape, generator=random))
     elif constant and float(value.abs().max()) < _IDLE:
         value.copy_(0.4 * torch.rand(value.shape, generator=random) + 0.2)
-    elif value.ndim > _VECTOR and len(value) == 1 and not isinstance(part, _PRODUCTS):
+    elif isinstance(part, nn.Embedding) or (
+        value.ndim > _VECTOR and len(value) == 1 and not isinstance(part, _PRODUCTS)
+    ):
         size = float(value.square().mean().sqrt())
         if size < _IDLE:
             value.mul_(_TABLE / size)
