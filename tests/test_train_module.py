@@ -238,6 +238,33 @@ def test_statistics_that_are_computed_are_taken_as_they_come(training: bool) -> 
     torch.testing.assert_close(*each)
 
 
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [helper.make_node("ReduceL2", ["h", "over"], ["y"])],
+        [
+            helper.make_node("ReduceSumSquare", ["h", "over"], ["s"]),
+            helper.make_node("Sqrt", ["s"], ["y"]),
+        ],
+    ],
+    ids=["ReduceL2", "Sqrt"],
+)
+def test_a_norm_of_zeros_has_the_gradient_0(nodes: list[onnx.NodeProto]) -> None:
+    """Int8 rounds whole channels to 0; one of them would make all weights no numbers."""
+    constants = [weight("w", 3, 4), numpy_helper.from_array(np.array([1]), "over")]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), *nodes]
+    module = GraphModule(model(nodes, [value("x", ["n", 3])], [value("y", ["n", 1])], constants))
+    x = torch.tensor([[0.0, 0.0, 0.0], [3.0, 4.0, 0.0]])
+    w = module.get_parameter("w")
+
+    found = module(x)
+    found.sum().backward()
+
+    assert found[0] == 0
+    want = x[1, :, None] * (x[1] @ w / found[1]).detach()
+    torch.testing.assert_close(w.grad, want)
+
+
 def test_control_flow_is_refused_by_name() -> None:
     with pytest.raises(RefusedError, match=r"^cannot be trained: operator If \(node choose\)$"):
         GraphModule(branching())

@@ -47,8 +47,19 @@ def _divide(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def _power(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     # With a number as exponent torch knows the gradient of x squared at x = 0.
     if b.ndim == 0 and b.device.type == "cpu" and not b.requires_grad:
-        return torch.pow(a, b.item()).to(a.dtype)
+        exponent = b.item()
+        return _root(a, exponent) if 0 < exponent < 1 else torch.pow(a, exponent).to(a.dtype)
     return torch.pow(a, b).to(a.dtype)
+
+
+def _root(a: torch.Tensor, exponent: float = 0.5) -> torch.Tensor:
+    """Return a root, whose gradient at 0 is taken for 0, as torch takes that of a norm.
+
+    It has none there, and what is never quite 0 in a float network is rounded to it by int8.
+    """
+    positive = a > 0
+    root = torch.where(positive, a, 1).pow(exponent)
+    return torch.where(positive, root, a.detach().pow(exponent)).to(a.dtype)
 
 
 def _modulo(node: Node, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -132,7 +143,7 @@ OPERATORS: dict[str, Operator] = {
     "Sign": _unary(torch.sign),
     "Sin": _unary(torch.sin),
     "Sinh": _unary(torch.sinh),
-    "Sqrt": _unary(torch.sqrt),
+    "Sqrt": _unary(_root),
     "Sub": _binary(torch.sub),
     "Sum": _variadic(torch.add),
     "Tan": _unary(torch.tan),

@@ -59,7 +59,11 @@ def _l1(x: torch.Tensor, axes: list[int], keep: bool) -> torch.Tensor:
 
 
 def _l2(x: torch.Tensor, axes: list[int], keep: bool) -> torch.Tensor:
-    return x.square().sum(dim=axes, keepdim=keep).sqrt()
+    # Not the root of a sum: its gradient is no number where all values are 0, as int8 makes them.
+    if not x.is_floating_point():
+        return x.square().sum(dim=axes, keepdim=keep).sqrt()
+    norm: torch.Tensor = torch.linalg.vector_norm(x, dim=axes, keepdim=keep)
+    return norm
 
 
 def _sum_square(x: torch.Tensor, axes: list[int], keep: bool) -> torch.Tensor:
