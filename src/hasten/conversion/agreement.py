@@ -106,8 +106,12 @@ class Agreement(msgspec.Struct, frozen=True):
         if not parting:
             return
         begins = f"; it begins at {self.drift}" if self.drift else ""
+        # Random numbers may be none that the model is made for, such as masks of 2.5.
+        on = f"{self.samples} random samples; --data gives real ones"
+        if not self.synthetic:
+            on = f"{self.samples} samples"
         raise RefusedError(
-            f"converting {model}: {parting}, {self.allowed:g} is allowed ({self.samples} samples)"
+            f"converting {model}: {parting}, {self.allowed:g} is allowed ({on})"
             f"{begins}; nothing was written"
         )
 
