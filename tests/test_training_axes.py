@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from hasten.compress import Context, Distill, Finetune, TrainQuantized, apply_step
 from hasten.data import Samples
-from hasten.graph import Model, initializer_arrays, model_from_proto
+from hasten.graph import Model, Signature, TensorSpec, initializer_arrays, model_from_proto
+from hasten.train.validation import answer_of, axes_of
 
 STEPS, CLASSES, WIDTH = 6, 3, 4
 ORDERS = {"samples first": (0, 1, 2), "steps first": (1, 0, 2), "samples last": (1, 2, 0)}
@@ -69,3 +72,30 @@ def test_the_same_is_learnt_wherever_samples_stand(step: str, order: str, tmp_pa
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
     assert not np.allclose(found, initializer_arrays(net(ORDERS[order], 1).graph.graph)["w"])
     assert [one.rpartition(", ")[2] for one in notes] == [one.rpartition(", ")[2] for one in said]
+
+
+class Normed(nn.Module):
+    """A batch norm between names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(WIDTH)
+
+    def forward(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"y": self.norm(inputs["x"])}
+
+
+def test_looking_at_outputs_in_a_training_changes_nothing() -> None:
+    """Batch norms would take in what they are shown, and refuse a single sample."""
+    module = Normed().train()
+    x = TensorSpec("x", "float32", (None, WIDTH))
+    signature = Signature((x,), (TensorSpec("y", "float32", (None, WIDTH)),))
+    few = Samples({"x": np.full((5, WIDTH), 3.0, np.float32)})
+
+    axes = axes_of(answer_of(module, signature), few, signature)
+
+    assert axes["y"].axis == 0
+    assert module.training
+    assert module.norm.training
+    assert module.norm.running_mean is not None
+    assert not module.norm.running_mean.any()

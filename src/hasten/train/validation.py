@@ -69,26 +69,29 @@ def score(
     ``axes`` are where samples stand in its outputs. Those that are not finite are the worst there
     is.
     """
-    was_training = module.training
-    module.eval()
-    try:
-        outputs = predictions(answer_of(module, signature), samples, signature, batch, axes)
-        exact = [one for one in outputs.values() if one.dtype.kind == "f"]
-        if not all(np.isfinite(part).all() for one in exact for part in one.parts):
-            return -math.inf
-        return metric.evaluate(outputs, samples.labels, reference).value
-    finally:
-        module.train(was_training)
+    outputs = predictions(answer_of(module, signature), samples, signature, batch, axes)
+    exact = [one for one in outputs.values() if one.dtype.kind == "f"]
+    if not all(np.isfinite(part).all() for one in exact for part in one.parts):
+        return -math.inf
+    return metric.evaluate(outputs, samples.labels, reference).value
 
 
 def answer_of(module: torch.nn.Module, signature: Signature) -> Answer:
-    """Return what answers as a module does: arrays in, the outputs of the signature out."""
+    """Return what answers as a module does in evaluation: arrays in, the signature's outputs out.
+
+    The module is in evaluation mode while it answers, and as it was afterwards.
+    """
     device = next(module.parameters(), torch.zeros(())).device
 
     def answer(feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        with torch.no_grad():
-            inputs = {name: torch.tensor(value, device=device) for name, value in feed.items()}
-            found = module(inputs)
+        was_training = module.training
+        module.eval()
+        try:
+            with torch.no_grad():
+                inputs = {name: torch.tensor(value, device=device) for name, value in feed.items()}
+                found = module(inputs)
+        finally:
+            module.train(was_training)
         return {spec.name: found[spec.name].cpu().numpy() for spec in signature.outputs}
 
     return answer
