@@ -7,7 +7,7 @@ axes reversed), and an optional input that is there by an empty name.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import onnx
@@ -22,13 +22,9 @@ _POOLS = frozenset({"AveragePool", "LpPool", "MaxPool"})
 def written_out(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return the graph with each default in its place."""
     made = _copy(proto)
-    shapes = _shapes(made)
-    for node in made.graph.node:
-        schema = _schema(node, made)
-        if schema is None:
-            continue
+    for node, schema, in_words in _known(made):
         there = {one.name for one in node.attribute}
-        for name, value in (*_of_schema(schema), *_in_words(node, shapes)):
+        for name, value in (*_of_schema(schema), *in_words):
             if name not in there:
                 node.attribute.append(helper.make_attribute(name, value))
         node.input.extend([""] * (_optional_inputs(schema) - len(node.input)))
@@ -38,12 +34,8 @@ def written_out(proto: onnx.ModelProto) -> onnx.ModelProto:
 def left_out(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return the graph with no default in it."""
     made = _copy(proto)
-    shapes = _shapes(made)
-    for node in made.graph.node:
-        schema = _schema(node, made)
-        if schema is None:
-            continue
-        defaults = dict([*_in_words(node, shapes), *_of_schema(schema)])
+    for node, schema, in_words in _known(made):
+        defaults = dict([*in_words, *_of_schema(schema)])
         kept = [one for one in node.attribute if not _says(one, defaults)]
         del node.attribute[:]
         node.attribute.extend(kept)
@@ -62,6 +54,17 @@ def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
     made = onnx.ModelProto()
     made.CopyFrom(proto)
     return made
+
+
+def _known(
+    proto: onnx.ModelProto,
+) -> Iterator[tuple[onnx.NodeProto, defs.OpSchema, list[tuple[str, Any]]]]:
+    """Yield the nodes that ONNX knows, each with its schema and its defaults in words."""
+    shapes = _shapes(proto)
+    for node in proto.graph.node:
+        schema = _schema(node, proto)
+        if schema is not None:
+            yield node, schema, _in_words(node, shapes)
 
 
 def _schema(node: onnx.NodeProto, proto: onnx.ModelProto) -> defs.OpSchema | None:
