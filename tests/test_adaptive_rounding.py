@@ -17,7 +17,7 @@ from hasten.compress.activations.layer_inputs import layer_moments, patches
 from hasten.compress.activations.observation import observe
 from hasten.compress.quantization.adaptive_rounding import adapted, round_adaptively, rounding_cost
 from hasten.compress.quantization.calibration import CALIBRATORS
-from hasten.compress.quantization.qdq_writer import write_qdq
+from hasten.compress.quantization.qdq_writer import quantized
 from hasten.compress.quantization.rounding import RoundedWeight, quantize_weight, round_weights
 from hasten.data import Preprocessing, Samples
 from hasten.errors import RefusedError
@@ -244,7 +244,7 @@ def test_weights_of_float_nodes_stay_exact(tmp_path: Path) -> None:
     graph.CopyFrom(plain.graph)
     for node in graph.graph.node:
         node.name = node.output[0]
-    found = write_qdq(graph, ranges, weights="w4", float_nodes=["c2"])
+    found = quantized(graph, ranges, weights="w4", float_nodes=["c2"]).graph
     got = {one.name: numpy_helper.to_array(one) for one in found.graph.initializer}
     np.testing.assert_array_equal(got["w2"], held(plain)["w2"])
     assert np.abs(got["w1_quantized"].astype(int)).max() == 7

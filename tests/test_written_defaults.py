@@ -21,7 +21,7 @@ from hasten.compress.pruning.removal import pruned
 from hasten.compress.quantization.bias_correction import correct_biases, correctable_inputs
 from hasten.compress.quantization.calibration import Range
 from hasten.compress.quantization.masks import masked_tensors
-from hasten.compress.quantization.qdq_writer import write_qdq
+from hasten.compress.quantization.qdq_writer import quantized
 from hasten.compress.quantization.weight_only import with_integer_weights
 from hasten.compress.sparsify import masks
 from hasten.errors import RefusedError
@@ -134,8 +134,8 @@ def test_steps_and_passes_make_the_same_of_both_spellings(name: str, tmp_path: P
     graph = GRAPHS[name]()
     works: dict[str, Callable[[onnx.ModelProto], object]] = {
         "bias correction": corrected,
-        "static int8": lambda one: write_qdq(one, ranges(one)),
-        "static int8 with 4 bits": lambda one: write_qdq(one, ranges(one), weights="w4"),
+        "static int8": lambda one: quantized(one, ranges(one)).graph,
+        "static int8 with 4 bits": lambda one: quantized(one, ranges(one), weights="w4").graph,
         "dynamic int8": partial(stepped, DynamicInt8(), tmp_path),
         "weight int8": lambda one: with_integer_weights(one, "w8"),
         "equalization": partial(stepped, Equalize(), tmp_path),

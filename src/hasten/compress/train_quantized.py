@@ -15,7 +15,7 @@ from hasten.compress.activations.observation import folded_ranges, observe
 from hasten.compress.effect import Effect, Need
 from hasten.compress.quantization.calibration import CALIBRATORS, Range
 from hasten.compress.quantization.kernel_ranges import ranges_of_kernels
-from hasten.compress.quantization.qdq_writer import write_qdq
+from hasten.compress.quantization.qdq_writer import quantized
 from hasten.compress.quantization.rounding import PEAKS, Weights, round_weights
 from hasten.compress.quantization.trained_source import trained_source
 from hasten.compress.static_int8 import Calibrator
@@ -244,9 +244,9 @@ def prepare(model: Model, config: TrainQuantized, context: Context) -> Quantized
     means = {name: mean.value for name, mean in seen.means.items()}
     trainable = set(trainable_weights(model.graph)) - frozen_names(model.graph, config.freeze)
     source = trained_source(model.graph, trainable, means, config.weights)
-    deployed = write_qdq(
+    deployed = quantized(
         source.graph, ranges, activations=config.activations, weights=config.weights
-    )
+    ).graph
     recipe = TrainingRecipe(
         trained=source.trained,
         derived=source.derived,

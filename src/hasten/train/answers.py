@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hasten.data.answers import SampleAxis
-from hasten.data.answers.sample_axis import FIRST_AXIS
+from hasten.data.answers import FIRST_AXIS, SampleAxis
 from hasten.train.outputs import TrainedOutput
 from hasten.train.teacher import Teacher, matched
 
@@ -28,11 +27,11 @@ _SUM_TOLERANCE = 1e-3
 class TeacherAnswers:
     """What a teacher says, for a student whose outputs have the shapes ``wanted``, by name.
 
-    ``feed`` is one to compare both on; ``hints`` are further tensors of the teacher. Outputs of the
-    student that are ``trained`` by what goes into their softmax or sigmoid are answered under that
-    name too: probabilities become logits. With ``again`` the same sample comes in every epoch
-    unchanged, and is answered once. Raises ModelError where the teacher's outputs are not the
-    student's.
+    ``feed`` is one to compare both on, of ``together`` samples; ``hints`` are further tensors of
+    the teacher. Outputs of the student that are ``trained`` by what goes into their softmax or
+    sigmoid are answered under that name too: probabilities become logits. With ``again`` the same
+    sample comes in every epoch unchanged, and is answered once. Raises ModelError where the
+    teacher's outputs are not the student's.
     """
 
     def __init__(
@@ -41,6 +40,7 @@ class TeacherAnswers:
         feed: Mapping[str, NDArray[Any]],
         wanted: Mapping[str, tuple[int, ...]],
         *,
+        together: int = 1,
         hints: Sequence[str] = (),
         trained: Sequence[TrainedOutput] = (),
         again: bool = False,
@@ -51,8 +51,7 @@ class TeacherAnswers:
         self._axes = {name: one.samples for one in trained for name in (one.name, one.tensor)}
         first = teacher.answer(feed)
         matched(self._outputs(first), wanted)
-        count = max(len(value) for value in feed.values())
-        self._axes |= {name: FIRST_AXIS for name in hints if first[name].shape[:1] == (count,)}
+        self._axes |= {name: FIRST_AXIS for name in hints if first[name].shape[:1] == (together,)}
         self._kept: dict[int, dict[str, NDArray[Any]]] = {}
         self._kept_bytes = 0
 

@@ -47,25 +47,29 @@ class HeldOutJudge:
         """Return the figure of a module, where higher is better."""
         if not self._asked:
             self._asked = True
-            self._choose(module)
+            figure = self._choose(module)
+            if figure is not None:
+                return figure
         if self._metric is not None:
             return self._score(module)
         return -_mean_loss(module, self._lesson, self._samples, self._answers, self._batch)
 
-    def _choose(self, module: nn.Module) -> None:
+    def _choose(self, module: nn.Module) -> float | None:
+        """Take the metric that fits, and return its first figure; None where none does."""
         signature = self._lesson.signature
         truth = self._samples.ground_truth
         if truth is None and self._answers is None:
-            return
+            return None
         self._axes = axes_of(answer_of(module, signature), self._samples, signature)
         if truth is None and self._answers is not None:
             said = predictions(self._answers.to, self._samples, signature, self._batch, self._axes)
             self._reference = Answers({spec.name: said[spec.name] for spec in signature.outputs})
         try:
             self._metric = resolve_metric(None, self._samples)
-            self._score(module)
+            return self._score(module)
         except (DataError, MissingExtraError):
             self._metric = None
+            return None
 
     def _score(self, module: nn.Module) -> float:
         assert self._metric is not None  # noqa: S101 - it is asked where there is one

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from numpy.typing import NDArray
 
 from hasten.data import Samples
@@ -121,12 +120,15 @@ def _answers(
 ) -> TeacherAnswers:
     """Ask teacher and student for one sample, to know that they answer alike."""
     feed, _ = next(lesson.samples.select([0]).batches(lesson.signature, 1))
-    device = next(module.parameters()).device
-    with torch.no_grad():
-        found = module({name: torch.tensor(value, device=device) for name, value in feed.items()})
-    shapes = {spec.name: tuple(found[spec.name].shape) for spec in lesson.signature.outputs}
+    found = answer_of(module, lesson.signature)(feed)
     return TeacherAnswers(
-        teacher, feed, shapes, hints=lesson.hints, trained=lesson.outputs, again=again
+        teacher,
+        feed,
+        {name: value.shape for name, value in found.items()},
+        together=lesson.samples.per_feed(lesson.signature) or 1,
+        hints=lesson.hints,
+        trained=lesson.outputs,
+        again=again,
     )
 
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hasten.data.answers import Answers, Output, SampleAxis
-from hasten.data.answers.sample_axis import FIRST_AXIS
+from hasten.data.answers import FIRST_AXIS, Answers, Output, SampleAxis
 from hasten.data.meaning import Meaning, find_meanings
 from hasten.errors import OptionError
 

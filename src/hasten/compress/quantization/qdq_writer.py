@@ -32,7 +32,7 @@ from hasten.graph import attribute_of
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Activations", "Quantized", "quantized", "write_qdq"]
+__all__ = ["Activations", "Quantized", "quantized"]
 
 #: How activations are stored: unsigned or signed, or in 16 bits, symmetric.
 Activations = Literal["u8", "s8", "s16"]
@@ -52,27 +52,6 @@ class Quantized(NamedTuple):
 
     graph: onnx.ModelProto
     left: dict[str, str]
-
-
-def write_qdq(
-    graph: onnx.ModelProto,
-    ranges: Mapping[str, Range],
-    *,
-    activations: Activations = "u8",
-    weights: Weights = "w8",
-    float_nodes: Collection[str] = (),
-    rounded: Mapping[str, RoundedWeight] = MappingProxyType({}),
-) -> onnx.ModelProto:
-    """Return the graph of ``quantized``."""
-    made = quantized(
-        graph,
-        ranges,
-        activations=activations,
-        weights=weights,
-        float_nodes=float_nodes,
-        rounded=rounded,
-    )
-    return made.graph
 
 
 def quantized(

@@ -3,6 +3,7 @@
 from hasten.data.answers.answers import Answers, Output
 from hasten.data.answers.runs import Runs, RunWriter, plain, read_runs
 from hasten.data.answers.sample_axis import (
+    FIRST_AXIS,
     SampleAxis,
     axis_by_growth,
     axis_by_rotation,
@@ -10,6 +11,7 @@ from hasten.data.answers.sample_axis import (
 )
 
 __all__ = [
+    "FIRST_AXIS",
     "Answers",
     "Output",
     "RunWriter",
