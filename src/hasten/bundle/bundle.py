@@ -17,6 +17,7 @@ from hasten.bundle.config_pbtxt import config_pbtxt
 from hasten.bundle.manifest import Artifact, Evidence, Manifest, PlanRecord
 from hasten.errors import BundleError, OutputError
 from hasten.graph import TorchSource
+from hasten.graph.rows import RowVerdict
 from hasten.runtimes import RUNTIMES, Arrays, Execution, Lowered, Session, get_runtime
 
 __all__ = ["Bundle", "is_bundle", "require_free", "write_bundle"]
@@ -128,11 +129,13 @@ def write_bundle(
     evidence: Evidence,
     environment: Mapping[str, Any],
     pages: Mapping[str, Callable[[Manifest], str]],
+    rows: RowVerdict | None = None,
     force: bool = False,
 ) -> Manifest:
     """Write a bundle beside its place, then rename it into it: whole or not at all.
 
-    ``pages`` are further files by name, each a function from the manifest to text. With ``force``
+    ``rows`` is what the graph tells of the independence of rows; ``pages`` are further files by
+    name, each a function from the manifest to text. With ``force``
     a bundle that is there stays until the new one is complete. Raises OutputError when the place
     is taken or cannot be written.
     """
@@ -141,7 +144,7 @@ def write_bundle(
         manifest = Manifest(
             name=name,
             signature=lowered.signature,
-            artifact=_artifact(lowered),
+            artifact=_artifact(lowered, rows),
             plan=plan,
             evidence=evidence,
             environment=dict(environment),
@@ -156,13 +159,14 @@ def write_bundle(
     return manifest
 
 
-def _artifact(lowered: Lowered) -> Artifact:
+def _artifact(lowered: Lowered, rows: RowVerdict | None) -> Artifact:
     source = Path(lowered.path)
     return Artifact(
         file=f"{_VERSION}/model.{lowered.format}",
         sha256=_sha256(source),
         bytes=source.stat().st_size,
         format=lowered.format,
+        rows=rows,
     )
 
 

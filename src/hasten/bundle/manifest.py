@@ -8,6 +8,7 @@ import msgspec
 
 from hasten.data import OutputScore
 from hasten.graph import AppliedStep, Signature
+from hasten.graph.rows import RowVerdict
 from hasten.measure.statistics import Interval, Latency
 from hasten.runtimes import Format, Placement
 
@@ -95,12 +96,17 @@ class BudgetRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
-    """The model file of a bundle, relative to the bundle's folder."""
+    """The model file of a bundle, relative to the bundle's folder.
+
+    ``rows`` says whether its rows are independent as far as its graph tells; None in bundles of
+    earlier versions.
+    """
 
     file: str
     sha256: str
     bytes: int
     format: Format
+    rows: RowVerdict | None = None
 
 
 class PlanRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,5 @@
 """Whether rows of a model's first axis are independent of one another, read from its graph."""
 
-from hasten.graph.rows.verdict import RowVerdict, row_verdict
+from hasten.graph.rows.verdict import UNREAD, RowVerdict, row_verdict, rows_of
 
-__all__ = ["RowVerdict", "row_verdict"]
+__all__ = ["UNREAD", "RowVerdict", "row_verdict", "rows_of"]

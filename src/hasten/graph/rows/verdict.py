@@ -23,7 +23,9 @@ from hasten.graph.rows.walk import Scope, walk
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["RowVerdict", "row_verdict"]
+    from hasten.graph.model import Model
+
+__all__ = ["UNREAD", "RowVerdict", "row_verdict", "rows_of"]
 
 #: What a free dimension is taken for that is not the batch: large enough for deep strides, small
 #: enough for tables of positions.
@@ -53,6 +55,8 @@ class RowVerdict(msgspec.Struct, frozen=True):
 
 
 INDEPENDENT = RowVerdict("independent")
+#: Of a model whose graph cannot be read.
+UNREAD = RowVerdict("unclear", why="there is no graph to read")
 
 
 def row_verdict(model: onnx.ModelProto) -> RowVerdict:
@@ -79,6 +83,13 @@ def row_verdict(model: onnx.ModelProto) -> RowVerdict:
     except RecursionError:
         return RowVerdict("unclear", why="its branches and loops are nested too deeply")
     return _of_outputs([(value.name, scope.find(value.name)) for value in graph.graph.output])
+
+
+def rows_of(model: Model) -> RowVerdict:
+    """Return what the graph of a model tells; UNREAD where it has none, as some .tflite files."""
+    if model.format != "onnx" or not model.signature.batchable:
+        return UNREAD
+    return row_verdict(model.graph)
 
 
 def _of_outputs(outputs: list[tuple[str, Tensor]]) -> RowVerdict:

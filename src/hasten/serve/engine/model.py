@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from hasten.errors import InvalidRequestError, OptionError
+from hasten.errors import HastenError, InvalidRequestError, OptionError
 from hasten.graph import Signature
+from hasten.graph.rows import UNREAD, RowVerdict
 from hasten.runtimes import Execution, Lowered, get_runtime
 from hasten.serve.engine.answers import Answers
 from hasten.serve.engine.execution_choice import Choice, choose
 from hasten.serve.engine.lane import Lane
+from hasten.serve.engine.made_up import first_that_runs, made_up_inputs, may_be_unlucky
 from hasten.serve.engine.padding import Entry, Padding, require_lengths
 from hasten.serve.engine.reshape import Reshape
+from hasten.serve.engine.row_proof import prove_rows
 from hasten.serve.engine.runner import Runner
 from hasten.serve.engine.scheduler import Scheduler
 from hasten.serve.engine.settings import ServingSettings
 from hasten.serve.engine.statistics import ModelStatistics
-from hasten.serve.engine.warm_up import WarmedUp, handoff_ns, warm_up
+from hasten.serve.engine.warm_up import WarmedUp, handoff_ns, unwarmed, warm_up
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,7 +50,8 @@ class ModelSource:
 
     ``signature`` is what clients see: that of ``lowered``, but for tensors that are reshaped.
     ``alternatives`` are executions that are timed against ``execution``, and the best is taken.
-    ``digest`` is the SHA-256 of its file, in hex; ``labels`` name the classes of outputs.
+    ``digest`` is the SHA-256 of its file, in hex; ``labels`` name the classes of outputs. ``rows``
+    says whether rows are independent as far as the graph tells.
     """
 
     name: str
@@ -60,11 +64,15 @@ class ModelSource:
     digest: str
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     alternatives: tuple[Execution, ...] = ()
+    rows: RowVerdict = UNREAD
 
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A source whose sessions are open and warm."""
+    """A source whose sessions are open and warm.
+
+    ``rows`` is what was proven of its rows, and ``notes`` say what could not be done.
+    """
 
     source: ModelSource
     choice: Choice
@@ -72,13 +80,16 @@ class OpenedModel:
     runners: tuple[Runner, ...]
     warmed: WarmedUp
     inline: bool
+    rows: RowVerdict
+    notes: tuple[str, ...] = ()
 
 
 def open_model(source: ModelSource) -> OpenedModel:
     """Open and warm up the sessions of a model; takes as long as that takes.
 
-    Raises RuntimeFailureError when the runtime cannot, OptionError when the settings want batches
-    of a model that has no free batch axis.
+    Raises RuntimeFailureError when the runtime cannot open it, OptionError when the settings want
+    batches of a model that has no free batch axis. One that does not take the inputs that are made
+    up for it is opened all the same, and not warm.
     """
     settings, signature = source.settings, source.lowered.signature
     largest = settings.max_batch_size
@@ -88,7 +99,6 @@ def open_model(source: ModelSource) -> OpenedModel:
             got=str(largest),
             where=f"model {source.name}",
         )
-    batched = signature.batchable and largest != 0
     buckets = settings.length_buckets
     if buckets is not None:
         require_lengths(buckets, signature, source.name)
@@ -98,26 +108,60 @@ def open_model(source: ModelSource) -> OpenedModel:
                 got="both",
                 where=f"model {source.name}",
             )
-    length = buckets.lengths[-1] if buckets is not None else 1
     runtime = get_runtime(source.runtime)
+    executions = _executions(source)
+    trial = runtime.open(source.lowered, executions[0])
+    lengths = (buckets.lengths[-1],) if buckets is not None else ()
+    way, refusal = first_that_runs(
+        made_up_inputs(signature, *([lengths] if lengths else [])),
+        lambda one: trial.run(one.feed(signature, 1)),
+    )
+    if refusal is not None and not may_be_unlucky(signature):
+        trial.close()
+        raise refusal
+    rows = RowVerdict("mixed", why="the first axis is not free in each of its tensors")
+    if signature.batchable:
+        rows = prove_rows(trial.run, signature, way, source.rows)
+    batched = rows.rows == "independent" and largest != 0
+    spare = [trial]
 
     def opened(execution: Execution) -> Runner:
-        return Runner(runtime, source.lowered, execution, batched=batched, length=length)
+        session = spare.pop() if spare and execution == executions[0] else None
+        return Runner(
+            runtime, source.lowered, execution, batched=batched, made_up=way, session=session
+        )
 
-    choice = choose(_executions(source), opened, _race_sizes(largest) if batched else (1,))
+    if way is None:
+        choice = Choice(executions[0], opened(executions[0]), "")
+        warmed = unwarmed(largest if batched else 0)
+    else:
+        choice = choose(executions, opened, _race_sizes(largest) if batched else (1,))
+        warmed = warm_up(choice.runner, largest if batched else 0, any_batch=runtime.any_batch)
     runners = [choice.runner]
     runners += [opened(choice.execution) for _ in range(choice.execution.instances - 1)]
-    warmed = warm_up(runners[0], largest if batched else 0, any_batch=runtime.any_batch)
-    for runner in runners[1:]:
+    for runner in runners[1:] if way is not None else ():
         for size in warmed.sizes:
             runner.prepare(size)
             runner.time(size)
     inline = settings.inline
     if inline is None:
-        inline = warmed.times.expect(warmed.sizes[-1]) < _INLINE_HANDOFFS * handoff_ns()
+        expected = warmed.times.expect(warmed.sizes[-1]) if warmed.times.known else None
+        inline = expected is not None and expected < _INLINE_HANDOFFS * handoff_ns()
+    notes = _notes(rows, settings, signature, refusal)
     return OpenedModel(
-        source, choice, batched, tuple(runners), warmed, inline and len(runners) == 1
+        source, choice, batched, tuple(runners), warmed, inline and len(runners) == 1, rows, notes
     )
+
+
+def _notes(
+    rows: RowVerdict, settings: ServingSettings, signature: Signature, refusal: HastenError | None
+) -> tuple[str, ...]:
+    found = []
+    if signature.batchable and settings.max_batch_size != 0 and rows.rows != "independent":
+        found.append(f"each request runs alone: {rows}")
+    if refusal is not None:
+        found.append(f"not warmed up: it does not take made-up inputs ({refusal})")
+    return tuple(found)
 
 
 def _executions(source: ModelSource) -> list[Execution]:
@@ -162,6 +206,9 @@ class ServedModel:
         #: How others compare that were timed against this execution; empty where none was.
         self.choice = opened.choice.reason
         self.batched = opened.batched
+        #: What is known of its rows, and what there is to say of how it is served.
+        self.rows = opened.rows
+        self.notes = opened.notes
         self.inline = opened.inline
         self.sizes = opened.warmed.sizes
         self.executors = len(opened.runners)
@@ -224,7 +271,7 @@ class ServedModel:
         if self.batched:
             words.append(f"batches of up to {self.scheduler.cap}")
         where = "on the event loop's thread" if self.inline else f"{self.executors} executor(s)"
-        return ", ".join([*words, where])
+        return "; ".join([", ".join([*words, where]), *self.notes])
 
     def rows_of(self, shapes: tuple[tuple[int, ...], ...]) -> int:
         """Return the rows of a request, or raise InvalidRequestError where shapes do not fit."""

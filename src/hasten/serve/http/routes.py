@@ -314,6 +314,7 @@ def _configuration(model: ServedModel) -> dict[str, Any]:
             "threads": {"string_value": str(model.execution.threads)},
             "threads_choice": {"string_value": model.choice or "as configured"},
             "inline": {"string_value": str(model.inline).lower()},
+            "rows": {"string_value": str(model.rows)},
         },
     }
     if settings.dynamic_batching is not None:

@@ -32,6 +32,7 @@ def sources_of(model: Servable) -> list[ModelSource]:
             settings=model.settings,
             digest=version.artifact_digest,
             labels=model.labels,
+            rows=version.rows,
         )
         for number, version in sorted(model.versions.items())
     ]

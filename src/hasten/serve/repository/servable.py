@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hasten.errors import InputError, ModelError
+from hasten.graph.rows import UNREAD, RowVerdict
 from hasten.runtimes import Execution, Lowered
 from hasten.serve.engine.settings import ServingSettings
 from hasten.serve.repository.config_pbtxt import ModelConfig
@@ -20,7 +21,8 @@ class VersionSource:
     ``artifact_digest`` is the SHA-256 of what decides its answers, in hex: of the model file, with
     the weights that an .onnx keeps beside it. The signature of ``lowered`` has the dimensions that
     config.pbtxt asks for where the model leaves them free. ``alternatives`` are executions to be
-    timed against this one where nothing has chosen it yet.
+    timed against this one where nothing has chosen it yet. ``rows`` says whether rows are
+    independent as far as the graph tells.
     """
 
     lowered: Lowered
@@ -28,6 +30,7 @@ class VersionSource:
     execution: Execution
     artifact_digest: str
     alternatives: tuple[Execution, ...] = ()
+    rows: RowVerdict = UNREAD
 
 
 @dataclass(frozen=True)
