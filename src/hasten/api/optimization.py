@@ -17,7 +17,7 @@ from hasten.compress import Context
 from hasten.data import Source, resolve_metric
 from hasten.errors import OptionError, RefusedError
 from hasten.graph import InputSpec, Model, read_onnx, read_tflite, save_torch
-from hasten.graph.rows import RowVerdict, rows_of
+from hasten.graph.rows import RowVerdict
 from hasten.measure.clock import Deadline
 from hasten.measure.environment import physical_cores
 from hasten.progress import Progress, Quiet
@@ -188,4 +188,4 @@ def _rows(lowered: Lowered, model: Model) -> RowVerdict:
     """Read from the graph that is deployed whether its rows are independent."""
     readers = {"onnx": read_onnx, "tflite": read_tflite}
     read = readers.get(lowered.format)
-    return rows_of(model if read is None else read(Path(lowered.path)))
+    return (model if read is None else read(Path(lowered.path))).rows

@@ -12,7 +12,7 @@ from pathlib import Path
 from hasten.bundle import Bundle
 from hasten.errors import ModelError
 from hasten.graph import Model, read_onnx, read_tflite
-from hasten.graph.rows import UNREAD, RowVerdict, rows_of
+from hasten.graph.rows import UNREAD, RowVerdict
 from hasten.measure.environment import physical_cores
 from hasten.runtimes import Execution, Format, Lowered, get_runtime
 from hasten.serve.repository.servable import VersionSource
@@ -72,7 +72,7 @@ def file_version(path: Path, runtime: str = "") -> VersionSource:
     cores, batch = physical_cores(), model.signature.batch or 1
     alternatives = (Execution(threads=1, batch=batch),) if cores > 1 else ()
     execution = Execution(threads=cores, batch=batch)
-    rows = rows_of(read_model)
+    rows = read_model.rows
     return VersionSource(lowered, chosen, execution, model.digest, alternatives, rows)
 
 
@@ -94,4 +94,4 @@ def _rows_of_bundle(bundle: Bundle) -> RowVerdict:
     if artifact.rows is not None or not bundle.manifest.signature.batchable:
         return artifact.rows or UNREAD
     suffix = f".{artifact.format}"
-    return rows_of(MODEL_FILES[suffix][1](Path(lowered.path))) if suffix in MODEL_FILES else UNREAD
+    return MODEL_FILES[suffix][1](Path(lowered.path)).rows if suffix in MODEL_FILES else UNREAD
