@@ -44,8 +44,10 @@ def config_pbtxt(manifest: Manifest) -> str:
     """
     inputs, outputs = manifest.signature.inputs, manifest.signature.outputs
     max_batch = int(manifest.plan.serving.get("max_batch_size", 0))
-    if not manifest.signature.batchable:
-        max_batch = 0
+    rows = manifest.artifact.rows
+    mixed = rows is not None and rows.rows != "independent"
+    if mixed or not manifest.signature.batchable:
+        max_batch = 0  # Triton joins the requests of a model that has another
     batched = max_batch > 0
     execution = manifest.plan.execution
     kind = "KIND_GPU" if execution.get("device", "cpu") == "gpu" else "KIND_CPU"

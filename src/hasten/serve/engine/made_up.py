@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hasten.errors import HastenError, RuntimeFailureError
 from hasten.graph import Signature, TensorSpec, numpy_dtype
+from hasten.serve.engine.settings import ModelWarmup, WarmupInput
 
 if TYPE_CHECKING:
     from hasten.runtimes import Arrays
@@ -29,16 +33,16 @@ _TEXTS = ("1", "")
 class MadeUp:
     """One way to make inputs up.
 
-    ``shapes`` are those of inputs without the batch, where something says them; elsewhere free
-    dimensions are ``length``. Floats are normal(0, 1), or zeros with ``zeros``, integers one of
-    ``integers``.
+    ``given`` says how for some of the inputs, by name. Of the others, free dimensions beside the
+    batch are ``length``, floats are normal(0, 1), or zeros with ``zeros``, integers one of
+    ``integers``, texts ``text``.
     """
 
     length: int = 1
     integers: tuple[int, ...] = (0, 1)
     text: str = "1"
     zeros: bool = False
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    given: Mapping[str, WarmupInput] = field(default_factory=dict)
 
     def feed(self, signature: Signature, rows: int, seed: int = 0, scale: float = 1.0) -> Arrays:
         """Make inputs of so many rows, which count only where the first axis is free.
@@ -51,33 +55,67 @@ class MadeUp:
         }
 
     def _tensor(self, spec: TensorSpec, rows: int, seed: list[int], scale: float) -> np.ndarray:
-        shape = self.shape(spec, rows)
+        given = self.given.get(spec.name)
+        shape = self._shape(spec, rows)
+        if given is not None and given.file:
+            return _from_file(given.file, spec, shape)
         if spec.dtype == "str":
             return np.full(shape, self.text, object)
         dtype = numpy_dtype(spec.dtype)
         random = np.random.default_rng(seed)
-        if dtype.kind in "biu":
-            return random.choice(np.array(self.integers), shape).astype(dtype)
-        if self.zeros:
+        if self.zeros or (given is not None and given.data == "zero"):
             return np.zeros(shape, dtype)
+        if dtype.kind in "biu":
+            values = self.integers if given is None else range(given.low, given.high + 1)
+            return np.array(values)[random.integers(len(values), size=shape)].astype(dtype)
         return (random.standard_normal(shape, dtype=np.float32) * scale).astype(dtype)
 
-    def shape(self, spec: TensorSpec, rows: int) -> tuple[int, ...]:
+    def _shape(self, spec: TensorSpec, rows: int) -> tuple[int, ...]:
         """Return the shape of an input at so many rows."""
-        given = self.shapes.get(spec.name)
-        dims = spec.shape
-        if given is not None and len(given) == len(dims) - 1 and dims[0] is None:
-            return (rows, *given)
-        if given is not None and len(given) == len(dims):
-            return given
+        given, dims = self.given.get(spec.name), spec.shape
+        if given is not None and given.dims:
+            whole = (rows, *given.dims) if len(given.dims) == len(dims) - 1 else given.dims
+            if spec.fits(whole):
+                return whole
         return tuple(
             (rows if at == 0 else self.length) if dim is None else dim
             for at, dim in enumerate(dims)
         )
 
 
-def made_up_inputs(signature: Signature, lengths: tuple[int, ...] = _LENGTHS) -> Iterator[MadeUp]:
-    """Yield ways to make inputs up, the likeliest first; those that come to the same once."""
+def _from_file(path: str, spec: TensorSpec, shape: tuple[int, ...]) -> np.ndarray:
+    """Read the bytes of one row, or of some, and repeat them to the shape; RuntimeFailureError."""
+    size = math.prod(shape)
+    try:
+        data = Path(path).read_bytes()
+        flat = _texts(data) if spec.dtype == "str" else np.frombuffer(data, numpy_dtype(spec.dtype))
+    except (OSError, ValueError, struct.error) as error:
+        raise RuntimeFailureError(f"{path}: {error}") from error
+    row = size // shape[0] if shape and shape[0] else size
+    if not flat.size or not row or flat.size % row:
+        raise RuntimeFailureError(
+            f"{path}: Expected {spec.layout} of {row} elements a row, got {flat.size}"
+        )
+    return np.resize(flat, shape)
+
+
+def _texts(data: bytes) -> np.ndarray:
+    found, at = [], 0
+    while at < len(data):
+        (size,) = struct.unpack_from("<I", data, at)
+        found.append(data[at + 4 : at + 4 + size].decode(errors="surrogateescape"))
+        at += 4 + size
+    return np.array(found, object)
+
+
+def made_up_inputs(
+    signature: Signature,
+    warmups: Sequence[ModelWarmup] = (),
+    lengths: tuple[int, ...] = _LENGTHS,
+) -> Iterator[MadeUp]:
+    """Yield ways to make inputs up: those that are given, then the likeliest first, each once."""
+    for warmup in warmups:
+        yield MadeUp(lengths[0], given=warmup.inputs)
     for zeros in (False, True):
         for text in _TEXTS if _has(signature, "str") else _TEXTS[:1]:
             for values in _INTEGERS if _has(signature, "int", "bool") else _INTEGERS[:1]:

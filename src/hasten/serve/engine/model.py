@@ -111,10 +111,13 @@ def open_model(source: ModelSource) -> OpenedModel:
     runtime = get_runtime(source.runtime)
     executions = _executions(source)
     trial = runtime.open(source.lowered, executions[0])
-    lengths = (buckets.lengths[-1],) if buckets is not None else ()
+    ways = made_up_inputs(signature, settings.model_warmup)
+    if buckets is not None:
+        ways = made_up_inputs(signature, settings.model_warmup, (buckets.lengths[-1],))
+    # Several rows too: one may happen to be of values that it takes.
+    tried = _race_sizes(largest) if signature.batchable else (1,)
     way, refusal = first_that_runs(
-        made_up_inputs(signature, *([lengths] if lengths else [])),
-        lambda one: trial.run(one.feed(signature, 1)),
+        ways, lambda one: [trial.run(one.feed(signature, rows)) for rows in tried]
     )
     if refusal is not None and not may_be_unlucky(signature):
         trial.close()

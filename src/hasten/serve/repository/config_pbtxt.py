@@ -16,8 +16,10 @@ from hasten.errors import ModelError, OptionError
 from hasten.runtimes import RUNTIMES
 from hasten.serve.engine.settings import (
     DynamicBatching,
+    ModelWarmup,
     QueuePolicy,
     ServingSettings,
+    WarmupInput,
     check,
 )
 from hasten.serve.repository.model_config_proto import parse_proto
@@ -50,13 +52,13 @@ _SERVED = {
     "response_cache",
     "parameters",
     "model_transaction_policy",
+    "model_warmup",
 }
 #: What tunes or describes only, and why nothing is done about it.
 _NOTED = {
     "runtime": "the runtime is hasten's own",
     "optimization": "the runtime's own settings apply",
     "cc_model_filenames": "files by compute capability are for GPUs; the default file is served",
-    "model_warmup": "every batch size is warmed up anyway",
     "metric_tags": "metrics carry the model's name and version only",
     "model_metrics": "histograms have edges of their own",
 }
@@ -157,6 +159,7 @@ def parse_config(text: str, where: str) -> ModelConfig:
         threads=threads,
         response_cache=proto.response_cache.enable,
         version_policy=policy,
+        model_warmup=_warmup(proto, Path(where).parent),
     )
     check(settings, where)
     return ModelConfig(
@@ -254,6 +257,31 @@ def _batching(proto: Any) -> DynamicBatching | None:
             for level, policy in sorted(batching.priority_queue_policy.items())
         },
     )
+
+
+def _warmup(proto: Any, folder: Path) -> tuple[ModelWarmup, ...]:
+    """Return what the model is warmed up with; files lie in the folder ``warmup`` of the model."""
+    return tuple(
+        ModelWarmup(
+            name=one.name,
+            batch_size=max(1, one.batch_size),
+            inputs={
+                name: WarmupInput(
+                    dims=tuple(given.dims),
+                    data="zero" if given.zero_data else "random",
+                    file=_warmup_file(given.input_data_file, folder),
+                )
+                for name, given in sorted(one.inputs.items())
+            },
+        )
+        for one in proto.model_warmup
+    )
+
+
+def _warmup_file(name: str, folder: Path) -> str:
+    if not name:
+        return ""
+    return str(folder / "warmup" / _file_name(name, f"{folder / 'config.pbtxt'}: model_warmup"))
 
 
 def _queue_policy(policy: Any) -> QueuePolicy:
