@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
-from hasten.cli.options import megabytes, seconds
+from hasten.cli.options import Flag, megabytes, seconds
 from hasten.errors import OptionError
 from hasten.serve.engine.cache import ResponseCache
 from hasten.serve.engine.request import Request
@@ -32,6 +32,7 @@ def serve(
     body_mb: float = 64.0,
     body_memory_mb: float | None = None,
     transfer_timeout: str = "30s",
+    exit_on_error: Flag = False,
 ) -> int:
     """Serve models over HTTP with the V2 protocol, until Ctrl-C or SIGTERM.
 
@@ -58,6 +59,8 @@ def serve(
         memory by default.
     transfer_timeout
         Hang up on a client that takes longer to send a request, or to take an answer: 30s, 5m.
+    exit_on_error
+        End where any model cannot be served, and not only one that PATH leads to itself.
     """
     import uvloop
 
@@ -76,20 +79,26 @@ def serve(
         ttl_ns = int(seconds(cache_ttl, "--cache-ttl") * 1e9) if cache_ttl else None
         cache = ResponseCache(cache_bytes, policy=cache_policy, ttl_ns=ttl_ns)
     server = Server(
-        partial(find_all, paths, settings), host=host, port=http_port, limits=limits, cache=cache
+        partial(find_all, paths, settings),
+        host=host,
+        port=http_port,
+        limits=limits,
+        cache=cache,
+        exit_on_error=exit_on_error,
+        tell=_tell,
     )
 
     def started(port: int) -> None:
-        for note in server.loader.notes:
-            sys.stderr.write(f"hasten: {note}\n")
-        for model in server.engine:
-            sys.stderr.write(f"hasten: {model.describe()}\n")
         shown = f"[{host}]" if ":" in host else host
         sys.stdout.write(f"ready at http://{shown}:{port} in {perf_counter() - begin:.2f} s\n")
         sys.stdout.flush()
 
     uvloop.run(server.run(started))
     return 0
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"hasten: {line}\n")
 
 
 def _limits(body_mb: float, body_memory_mb: float | None, transfer_timeout: str) -> Limits:

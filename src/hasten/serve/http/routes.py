@@ -178,8 +178,8 @@ class Routes:
         ]
         loaded = {one["name"] for one in ready}
         others = [
-            {"name": name, "version": "", "state": "UNAVAILABLE", "reason": reason}
-            for name, reason in self._repository.unloaded().items()
+            {"name": name, "version": "", "state": state, "reason": reason}
+            for name, (state, reason) in self._repository.unloaded().items()
             if name not in loaded
         ]
         exchange.answer_json([*ready, *others])

@@ -66,9 +66,11 @@ class Server:
         port: int = 8000,
         limits: Limits | None = None,
         cache: ResponseCache[Request] | None = None,
+        exit_on_error: bool = False,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.engine = Engine(cache)
-        self.loader = Loader(self.engine, find)
+        self.loader = Loader(self.engine, find, exit_on_error=exit_on_error, tell=tell)
         self._host, self._port = host, port
         limits = limits or Limits()
         memory = BodyMemory(max(limits.bodies_bytes, limits.body_bytes))

@@ -77,5 +77,9 @@ def bundle_version(bundle: Bundle) -> VersionSource:
     """Return what a bundle holds, as its plan runs it; ``Bundle.open`` has checked its digest."""
     manifest = bundle.manifest
     return VersionSource(
-        bundle.lowered, manifest.plan.runtime, bundle.execution, manifest.artifact.sha256
+        bundle.lowered,
+        manifest.plan.runtime,
+        bundle.execution,
+        manifest.artifact.sha256,
+        report=bundle.path / "report.html",
     )
