@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Self
 from command_line import Done, finish, start
 
 __all__ = [
+    "EXPLICIT",
     "PATIENCE_S",
     "Answer",
     "Client",
@@ -29,6 +30,8 @@ __all__ = [
     "side_by_side",
 ]
 
+#: Lets clients load and unload.
+EXPLICIT = ("--model-control-mode", "explicit")
 _READY = re.compile(r"ready at http://(\S+):(\d+) in")
 #: More than any answer takes, far less than anyone waits for a hang.
 PATIENCE_S = 30.0

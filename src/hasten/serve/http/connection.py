@@ -25,6 +25,7 @@ from hasten.serve.http.pipeline import Pipeline
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hasten.serve.http.browser import Browsers
     from hasten.serve.http.server import Limits
 
 __all__ = ["Connection", "Shared"]
@@ -42,11 +43,16 @@ class Shared:
     """What the connections of one server share: limits, memory, and where requests go."""
 
     def __init__(
-        self, limits: Limits, memory: BodyMemory, handle: Callable[[Exchange], None]
+        self,
+        limits: Limits,
+        memory: BodyMemory,
+        handle: Callable[[Exchange], None],
+        browsers: Browsers,
     ) -> None:
         self.limits = limits
         self.memory = memory
         self.handle = handle
+        self.browsers = browsers
         self.connections: set[Connection] = set()
         #: Set when the last of them is lost.
         self.left = asyncio.Event()
@@ -159,6 +165,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._raw_head = data[:end] if end <= _LONGEST_KEPT else b""
                 return data
             exchange = Exchange(pipeline, head.method, head.url)
+            exchange.head = head
             exchange.header_bytes = head.header_bytes
             exchange.encoding = head.encoding
             size = head.body_bytes
@@ -251,7 +258,17 @@ class Connection(asyncio.BufferedProtocol):
             raise HttpError(
                 413, f"Expected a body of at most {limit} bytes, got {length}", closes=True
             )
-        self._keep_head(exchange)
+        head = KnownHead(
+            exchange.method,
+            exchange.url,
+            max(0, length),
+            exchange.header_bytes,
+            exchange.encoding,
+            tuple(lines.fields),
+        )
+        self._shared.browsers.require_own(head.method, head.fields)
+        exchange.head = head
+        self._keep_head(head, exchange)
         if length > UNCOUNTED_BYTES and not self._shared.memory.take(exchange, length):
             self._no_room = True
         if lines.expects and version == "1.1":
@@ -312,7 +329,7 @@ class Connection(asyncio.BufferedProtocol):
         self._deaf = not self._exchange.keep_alive
         self._pipeline.begin(self._exchange)
 
-    def _keep_head(self, exchange: Exchange) -> None:
+    def _keep_head(self, head: KnownHead, exchange: Exchange) -> None:
         """Remember what the head of a plain request said."""
         raw, heads = self._raw_head, self._shared.heads
         self._raw_head = b""
@@ -321,10 +338,7 @@ class Connection(asyncio.BufferedProtocol):
         if plain and exchange.keep_alive and not self._lines.unusual:
             if len(heads) >= _KEPT:
                 heads.clear()
-            length = max(0, self._lines.body_bytes)
-            heads[raw] = KnownHead(
-                exchange.method, exchange.url, length, exchange.header_bytes, exchange.encoding
-            )
+            heads[raw] = head
 
     def _reject(self, error: HastenError) -> None:
         """Answer what cannot be read as a request, and end: where the next begins is not known."""

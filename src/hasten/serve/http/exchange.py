@@ -20,13 +20,24 @@ from hasten.errors import (
 if TYPE_CHECKING:
     from hasten.serve.engine.model import ServedModel
     from hasten.serve.engine.request import Request
+    from hasten.serve.http.head import KnownHead
     from hasten.serve.http.pipeline import Pipeline
 
-__all__ = ["Exchange", "HttpError", "MethodError", "error_message", "message", "status_of"]
+__all__ = [
+    "AuthorizationError",
+    "Exchange",
+    "HttpError",
+    "MethodError",
+    "error_message",
+    "message",
+    "status_of",
+]
 
 _REASONS = {
     200: "OK",
     400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
@@ -57,6 +68,13 @@ class HttpError(HastenError):
         self.closes = closes
 
 
+class AuthorizationError(HttpError):
+    """A request without the token that it needs."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(401, message)
+
+
 class MethodError(HttpError):
     """A method that the path does not take."""
 
@@ -71,6 +89,7 @@ class Exchange:
     __slots__ = (
         "body",
         "encoding",
+        "head",
         "header_bytes",
         "held_bytes",
         "keep_alive",
@@ -88,6 +107,8 @@ class Exchange:
         self.body: bytes | memoryview = b""
         self.header_bytes: int | None = None
         self.encoding = b""
+        #: Set with the head; what could not be read has none, and is answered with an error.
+        self.head: KnownHead
         #: What its body counts in the memory of all bodies.
         self.held_bytes = 0
         self.keep_alive = True
@@ -137,5 +158,7 @@ def error_message(error: HastenError) -> bytes:
         headers.append(f"Retry-After: {max(1, math.ceil(error.retry_after_s))}")
     if isinstance(error, MethodError):
         headers.append(f"Allow: {error.allowed}")
+    if isinstance(error, AuthorizationError):
+        headers.append("WWW-Authenticate: Bearer")
     body = msgspec.json.encode({"error": " ".join(str(error).split())})
     return message(status_of(error), body, "application/json", *headers)

@@ -11,13 +11,18 @@ __all__ = ["HeadLines", "KnownHead"]
 
 
 class KnownHead(NamedTuple):
-    """What a head said that was parsed before."""
+    """What a head said that was parsed before; ``fields`` are its lines, names in lower case."""
 
     method: bytes
     url: bytes
     body_bytes: int
     header_bytes: int | None
     encoding: bytes
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+
+    def field(self, name: bytes) -> bytes | None:
+        """Return the value of a field by its name in lower case; None where there is none."""
+        return next((value for known, value in self.fields if known == name), None)
 
 
 class HeadLines:
@@ -27,19 +32,30 @@ class HeadLines:
     own, so another of the same bytes has to be parsed again.
     """
 
-    __slots__ = ("body_bytes", "chunked", "encoding", "expects", "header_bytes", "unusual")
+    __slots__ = (
+        "body_bytes",
+        "chunked",
+        "encoding",
+        "expects",
+        "fields",
+        "header_bytes",
+        "unusual",
+    )
 
     def __init__(self) -> None:
         self.body_bytes = -1
+        self.fields: list[tuple[bytes, bytes]] = []
         self.chunked = self.expects = self.unusual = False
         self.encoding = b""
         self.header_bytes: int | None = None
 
     def read(self, name: bytes, value: bytes) -> None:
         """Take in a line; raises HttpError for what cannot be served."""
-        take = _LINES.get(name) or _LINES.get(name.lower())
+        lower, value = name.lower(), value.strip()
+        self.fields.append((lower, value))
+        take = _LINES.get(lower)
         if take is not None:
-            take(self, value.strip())
+            take(self, value)
 
     def _content_length(self, value: bytes) -> None:
         if not value.isdigit() or self.body_bytes >= 0:
@@ -73,4 +89,3 @@ _LINES: dict[bytes, Callable[[HeadLines, bytes], None]] = {
     b"content-encoding": HeadLines._content_encoding,
     b"expect": HeadLines._expect,
 }
-_LINES |= {name.title(): take for name, take in _LINES.items()}

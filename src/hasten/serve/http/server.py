@@ -11,13 +11,15 @@ import warnings
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hasten.errors import OptionError
 from hasten.measure.memory import usable_memory_bytes
 from hasten.serve.engine.engine import Engine
 from hasten.serve.http.body_memory import BodyMemory
+from hasten.serve.http.browser import Browsers
 from hasten.serve.http.connection import Connection, Shared
+from hasten.serve.http.control import Control
 from hasten.serve.http.exchange import HttpError
 from hasten.serve.http.routes import Routes
 from hasten.serve.repository.loader import Loader
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from hasten.serve.engine.request import Request
     from hasten.serve.repository.servable import Found
 
-__all__ = ["Limits", "Server"]
+__all__ = ["Access", "Limits", "Server", "shown_host"]
 
 #: How often slow clients are looked for.
 _SWEEP_S = 1.0
@@ -55,8 +57,46 @@ class Limits:
     idle_s: float = 300.0
 
 
+@dataclass(frozen=True)
+class Access:
+    """Who may ask what, and where.
+
+    With an ``admin`` address all that ``control`` allows is allowed there, and nowhere else. Pages
+    in browsers find the server under ``hosts`` too.
+    """
+
+    control: Control = field(default_factory=Control)
+    admin: tuple[str, int] | None = None
+    hosts: tuple[str, ...] = ()
+
+
+class _Listener(NamedTuple):
+    """An address, the flags that give it, and what the connections there share."""
+
+    host: str
+    port: int
+    flags: str
+    shared: Shared
+
+    def open(self) -> socket.socket:
+        """Take the address; raises OptionError where it cannot be had."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((self.host, self.port))
+        except OSError as error:
+            listening.close()
+            raise OptionError(
+                expected="an address that is free",
+                got=error.strerror or str(error),
+                where=self.flags.format(self.host, self.port),
+            ) from error
+        return listening
+
+
 class Server:
-    """One engine behind one listening socket."""
+    """One engine behind one listening socket, or a second one to control it."""
 
     def __init__(
         self,
@@ -67,15 +107,34 @@ class Server:
         limits: Limits | None = None,
         cache: ResponseCache[Request] | None = None,
         exit_on_error: bool = False,
+        access: Access | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.engine = Engine(cache)
         self.loader = Loader(self.engine, find, exit_on_error=exit_on_error, tell=tell)
-        self._host, self._port = host, port
+        self._tell = tell
         limits = limits or Limits()
+        access = access or Access()
         memory = BodyMemory(max(limits.bodies_bytes, limits.body_bytes))
-        routes = Routes(self.engine, self.loader, memory, lambda: len(self._shared.connections))
-        self._shared = Shared(limits, memory, routes)
+        browsers = Browsers((*access.hosts, host))
+        routes: list[Routes] = []
+
+        def listener(host: str, port: int, control: Control, flags: str) -> _Listener:
+            count = self._open_connections
+            routes.append(Routes(self.engine, self.loader, memory, count, control))
+            return _Listener(host, port, flags, Shared(limits, memory, routes[-1], browsers))
+
+        everyone = access.control if access.admin is None else Control(elsewhere=True)
+        self._listeners = [listener(host, port, everyone, "--host {} --http-port {}")]
+        if access.admin is not None:
+            flags = "--admin-address {} --admin-port {}"
+            self._listeners.append(listener(*access.admin, access.control, flags))
+
+        def forget() -> None:
+            for one in routes:
+                one.forget()
+
+        self.engine.on_change = forget
 
     async def run(self, started: Callable[[int], None]) -> None:
         """Serve until a signal comes; ``started`` is told the port once all models are ready."""
@@ -113,54 +172,37 @@ class Server:
     async def _listening(self) -> AsyncIterator[int]:
         """Answer while inside, and what was asked by then; gives the port."""
         loop = asyncio.get_running_loop()
-        listening = self._listen()
-        server = await loop.create_server(
-            partial(Connection, self._shared), sock=listening, backlog=_BACKLOG
-        )
+        sockets = [one.open() for one in self._listeners]
+        servers = [
+            await loop.create_server(partial(Connection, one.shared), sock=sock, backlog=_BACKLOG)
+            for sock, one in zip(sockets, self._listeners, strict=True)
+        ]
+        if len(sockets) > 1 and self._tell is not None:
+            host, port = sockets[1].getsockname()[:2]
+            self._tell(f"models are controlled at http://{shown_host(host)}:{port}")
         sweep = loop.create_task(self._sweep())
         try:
-            yield listening.getsockname()[1]
+            yield sockets[0].getsockname()[1]
         finally:
-            server.close()
+            for server in servers:
+                server.close()
             sweep.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await sweep
             await self.engine.close()
-            await self._hang_up()
+            for one in self._listeners:
+                await _hang_up(one.shared)
 
-    async def _hang_up(self) -> None:
-        """Close all connections, and wait until what was written is sent."""
-        shared = self._shared
-        shared.left.clear()
-        for connection in list(shared.connections):
-            connection.close()
-        if shared.connections:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(shared.limits.transfer_s):
-                    await shared.left.wait()
-
-    def _listen(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((self._host, self._port))
-        except OSError as error:
-            listening.close()
-            raise OptionError(
-                expected="an address that is free",
-                got=error.strerror or str(error),
-                where=f"--host {self._host} --http-port {self._port}",
-            ) from error
-        return listening
+    def _open_connections(self) -> int:
+        return sum(len(one.shared.connections) for one in self._listeners)
 
     async def _sweep(self) -> None:
         """End connections of clients that take too long over what they began."""
-        limits = self._shared.limits
         while True:
             await asyncio.sleep(_SWEEP_S)
             now = monotonic()
-            for connection in list(self._shared.connections):
+            limits = self._listeners[0].shared.limits
+            for connection in [one for each in self._listeners for one in each.shared.connections]:
                 if not connection.since:
                     continue
                 limit = limits.transfer_s if connection.transferring else limits.idle_s
@@ -168,3 +210,19 @@ class Server:
                     connection.expire(
                         HttpError(408, f"Expected a whole request within {limit:g} s")
                     )
+
+
+def shown_host(host: str) -> str:
+    """Return a host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+async def _hang_up(shared: Shared) -> None:
+    """Close all connections, and wait until what was written is sent."""
+    shared.left.clear()
+    for connection in list(shared.connections):
+        connection.close()
+    if shared.connections:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(shared.limits.transfer_s):
+                await shared.left.wait()

@@ -26,6 +26,8 @@ __all__ = ["Loader", "sources_of"]
 _AT_ONCE = 4
 #: For so long a model that is warmed up has the machine to itself.
 _ALONE_S = 2.0
+#: Models that are named where none can be served.
+_TOLD = 3
 
 
 def sources_of(model: Servable) -> list[ModelSource]:
@@ -233,11 +235,12 @@ def _named(name: str, found: Found) -> Place:
 
 
 def _nothing_served(failures: dict[str, HastenError]) -> HastenError:
-    (name, error), *others = failures.items()
-    if not others:
-        return error
+    if len(failures) == 1:
+        return next(iter(failures.values()))
+    told = [f"{name}: {failures[name]}" for name in sorted(failures)]
+    more = f", and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
     return ModelError(
         expected="one model at least that can be served",
         got=f"{len(failures)} that cannot",
-        where=f"{name}: {error}",
+        where=", ".join(told[:_TOLD]) + more,
     )
