@@ -8,18 +8,16 @@ import gc
 import signal
 import socket
 import warnings
-from dataclasses import dataclass, field
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from hasten.errors import OptionError
-from hasten.measure.memory import usable_memory_bytes
 from hasten.serve.engine.engine import Engine
 from hasten.serve.http.body_memory import BodyMemory
-from hasten.serve.http.connection import Connection, Shared
-from hasten.serve.http.exchange import HttpError
+from hasten.serve.http.connection import Connection
+from hasten.serve.http.limits import Limits, raise_descriptor_limit
 from hasten.serve.http.routes import Routes
+from hasten.serve.http.shared import Shared
 from hasten.serve.repository.loader import Loader
 
 if TYPE_CHECKING:
@@ -34,25 +32,7 @@ __all__ = ["Limits", "Server"]
 #: How often slow clients are looked for.
 _SWEEP_S = 1.0
 _BACKLOG = 1024
-#: The part of the machine's memory that bodies may hold, unless told otherwise.
-_BODIES_SHARE = 4
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a client may ask of a connection. Sizes in bytes, times in seconds.
-
-    ``bodies_bytes`` is for the bodies of all connections together, and never less than one may be.
-    """
-
-    body_bytes: int = 64 * 2**20
-    bodies_bytes: int = field(default_factory=lambda: usable_memory_bytes() // _BODIES_SHARE)
-    head_bytes: int = 64 * 2**10
-    buffer_bytes: int = 256 * 2**10
-    #: A request, once begun, is to be whole within this; so is an answer to be taken.
-    transfer_s: float = 30.0
-    idle_s: float = 300.0
 
 
 class Server:
@@ -111,6 +91,7 @@ class Server:
     async def _listening(self) -> AsyncIterator[int]:
         """Answer while inside, and what was asked by then; gives the port."""
         loop = asyncio.get_running_loop()
+        raise_descriptor_limit()
         listening = self._listen()
         server = await loop.create_server(
             partial(Connection, self._shared), sock=listening, backlog=_BACKLOG
@@ -123,6 +104,7 @@ class Server:
             sweep.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await sweep
+            await self._shared.slices.finish()
             await self.engine.close()
             await self._hang_up()
 
@@ -153,16 +135,7 @@ class Server:
         return listening
 
     async def _sweep(self) -> None:
-        """End connections of clients that take too long over what they began."""
-        limits = self._shared.limits
+        """Look for slow clients from time to time."""
         while True:
             await asyncio.sleep(_SWEEP_S)
-            now = monotonic()
-            for connection in list(self._shared.connections):
-                if not connection.since:
-                    continue
-                limit = limits.transfer_s if connection.transferring else limits.idle_s
-                if now - connection.since > limit:
-                    connection.expire(
-                        HttpError(408, f"Expected a whole request within {limit:g} s")
-                    )
+            self._shared.sweep()
