@@ -20,7 +20,7 @@ from hasten.errors import (
 if TYPE_CHECKING:
     from hasten.serve.engine.model import ServedModel
     from hasten.serve.engine.request import Request
-    from hasten.serve.http.head import KnownHead
+    from hasten.serve.http.head import Head
     from hasten.serve.http.pipeline import Pipeline
 
 __all__ = [
@@ -43,6 +43,7 @@ _REASONS = {
     408: "Request Timeout",
     413: "Content Too Large",
     415: "Unsupported Media Type",
+    417: "Expectation Failed",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",
@@ -88,11 +89,10 @@ class Exchange:
 
     __slots__ = (
         "body",
-        "encoding",
+        "connection",
         "head",
         "header_bytes",
         "held_bytes",
-        "keep_alive",
         "method",
         "parts",
         "pipeline",
@@ -100,18 +100,17 @@ class Exchange:
         "waits",
     )
 
-    def __init__(self, pipeline: Pipeline, method: bytes, url: bytes) -> None:
+    def __init__(self, pipeline: Pipeline, head: Head) -> None:
         self.pipeline = pipeline
-        self.method = method
-        self.url = url
+        self.head = head
+        self.method = head.method
+        self.url = head.url
         self.body: bytes | memoryview = b""
-        self.header_bytes: int | None = None
-        self.encoding = b""
-        #: Set with the head; what could not be read has none, and is answered with an error.
-        self.head: KnownHead
-        #: What its body counts in the memory of all bodies.
+        self.header_bytes = head.header_bytes
+        #: What its body, and the answer that is to come, count in the memory of all.
         self.held_bytes = 0
-        self.keep_alive = True
+        #: What the answer says of the connection, if anything: ``close`` ends it.
+        self.connection = head.connection
         #: The answer, while it waits for those before it.
         self.parts: list[bytes | memoryview] = []
         #: The request the engine works on for it, and the model to cancel it with.

@@ -10,18 +10,17 @@ import socket
 import warnings
 from dataclasses import dataclass, field
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from hasten.errors import OptionError
-from hasten.measure.memory import usable_memory_bytes
 from hasten.serve.engine.engine import Engine
 from hasten.serve.http.body_memory import BodyMemory
 from hasten.serve.http.browser import Browsers
-from hasten.serve.http.connection import Connection, Shared
+from hasten.serve.http.connection import Connection
 from hasten.serve.http.control import Control
-from hasten.serve.http.exchange import HttpError
+from hasten.serve.http.limits import Limits, raise_descriptor_limit
 from hasten.serve.http.routes import Routes
+from hasten.serve.http.shared import Shared
 from hasten.serve.repository.loader import Loader
 
 if TYPE_CHECKING:
@@ -36,25 +35,7 @@ __all__ = ["Access", "Limits", "Server", "shown_host"]
 #: How often slow clients are looked for.
 _SWEEP_S = 1.0
 _BACKLOG = 1024
-#: The part of the machine's memory that bodies may hold, unless told otherwise.
-_BODIES_SHARE = 4
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a client may ask of a connection. Sizes in bytes, times in seconds.
-
-    ``bodies_bytes`` is for the bodies of all connections together, and never less than one may be.
-    """
-
-    body_bytes: int = 64 * 2**20
-    bodies_bytes: int = field(default_factory=lambda: usable_memory_bytes() // _BODIES_SHARE)
-    head_bytes: int = 64 * 2**10
-    buffer_bytes: int = 256 * 2**10
-    #: A request, once begun, is to be whole within this; so is an answer to be taken.
-    transfer_s: float = 30.0
-    idle_s: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -119,16 +100,18 @@ class Server:
         browsers = Browsers((*access.hosts, host))
         routes: list[Routes] = []
 
-        def listener(host: str, port: int, control: Control, flags: str) -> _Listener:
+        def shared(control: Control, own: BodyMemory) -> Shared:
             count = self._open_connections
             routes.append(Routes(self.engine, self.loader, memory, count, control))
-            return _Listener(host, port, flags, Shared(limits, memory, routes[-1], browsers))
+            return Shared(limits, own, routes[-1], browsers)
 
         everyone = access.control if access.admin is None else Control(elsewhere=True)
-        self._listeners = [listener(host, port, everyone, "--host {} --http-port {}")]
+        flags = "--host {} --http-port {}"
+        self._listeners = [_Listener(host, port, flags, shared(everyone, memory))]
         if access.admin is not None:
             flags = "--admin-address {} --admin-port {}"
-            self._listeners.append(listener(*access.admin, access.control, flags))
+            room = BodyMemory(limits.body_bytes)  # its own: the crowd may have used the other up
+            self._listeners.append(_Listener(*access.admin, flags, shared(access.control, room)))
 
         def forget() -> None:
             for one in routes:
@@ -172,6 +155,7 @@ class Server:
     async def _listening(self) -> AsyncIterator[int]:
         """Answer while inside, and what was asked by then; gives the port."""
         loop = asyncio.get_running_loop()
+        raise_descriptor_limit()
         sockets = [one.open() for one in self._listeners]
         servers = [
             await loop.create_server(partial(Connection, one.shared), sock=sock, backlog=_BACKLOG)
@@ -189,6 +173,8 @@ class Server:
             sweep.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await sweep
+            for one in self._listeners:
+                await one.shared.slices.finish()
             await self.engine.close()
             for one in self._listeners:
                 await _hang_up(one.shared)
@@ -197,19 +183,11 @@ class Server:
         return sum(len(one.shared.connections) for one in self._listeners)
 
     async def _sweep(self) -> None:
-        """End connections of clients that take too long over what they began."""
+        """Look for slow clients from time to time."""
         while True:
             await asyncio.sleep(_SWEEP_S)
-            now = monotonic()
-            limits = self._listeners[0].shared.limits
-            for connection in [one for each in self._listeners for one in each.shared.connections]:
-                if not connection.since:
-                    continue
-                limit = limits.transfer_s if connection.transferring else limits.idle_s
-                if now - connection.since > limit:
-                    connection.expire(
-                        HttpError(408, f"Expected a whole request within {limit:g} s")
-                    )
+            for one in self._listeners:
+                one.shared.sweep()
 
 
 def shown_host(host: str) -> str:
