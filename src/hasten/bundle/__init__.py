@@ -1,6 +1,6 @@
 """The deployable folder: its manifest, writing, verifying and opening it."""
 
-from hasten.bundle.bundle import Bundle, is_bundle, require_free, write_bundle
+from hasten.bundle.bundle import Bundle, is_bundle, read_manifest, require_free, write_bundle
 from hasten.bundle.manifest import Evidence, Manifest, PlanRecord
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Manifest",
     "PlanRecord",
     "is_bundle",
+    "read_manifest",
     "require_free",
     "write_bundle",
 ]

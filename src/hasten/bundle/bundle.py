@@ -20,7 +20,7 @@ from hasten.graph import TorchSource
 from hasten.graph.rows import RowVerdict
 from hasten.runtimes import RUNTIMES, Arrays, Execution, Lowered, Session, get_runtime
 
-__all__ = ["Bundle", "is_bundle", "require_free", "write_bundle"]
+__all__ = ["Bundle", "is_bundle", "read_manifest", "require_free", "write_bundle"]
 
 _MANIFEST = "bundle.json"
 #: Triton keeps each version of a model in a folder named by its number.
@@ -92,6 +92,11 @@ class Bundle:
 def is_bundle(path: Path) -> bool:
     """Whether there is a bundle at this path."""
     return (path / _MANIFEST).is_file()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read what a bundle says of itself, and none of its other files; raises BundleError."""
+    return _read_manifest(path / _MANIFEST)
 
 
 def require_free(path: Path, *, force: bool) -> None:

@@ -27,7 +27,7 @@ from hasten.serve.repository.servable import Servable, VersionSource, require_na
 from hasten.serve.repository.tensors import fitted, labels_of, offered
 from hasten.serve.repository.versions import chosen_versions, version_folders, version_number
 
-__all__ = ["CONFIG", "is_entry", "open_entry"]
+__all__ = ["CONFIG", "entry_name", "is_entry", "open_entry"]
 
 CONFIG = "config.pbtxt"
 
@@ -48,14 +48,19 @@ def is_entry(folder: Path) -> bool:
     )
 
 
+def entry_name(folder: Path) -> str:
+    """Return the name of an entry's model; raises ModelError for one that is no part of a URL."""
+    # Not resolve(): a model that is a link has the name of the link.
+    return require_name(Path(os.path.abspath(folder)).name, str(folder))
+
+
 def open_entry(folder: Path, user: Mapping[str, Any]) -> Servable:
     """Open the versions that are to be served; ``user`` is the JSON form that goes on top.
 
     Raises ModelError for what cannot be served, BundleError for a damaged bundle, OptionError for
     settings that contradict one another.
     """
-    # Not resolve(): a model that is a link has the name of the link.
-    name = require_name(Path(os.path.abspath(folder)).name, str(folder))
+    name = entry_name(folder)
     path = folder / CONFIG
     config = read_config(path) if os.path.lexists(path) else None
     if config and config.name not in {"", name}:

@@ -85,6 +85,7 @@ def bundle_version(bundle: Bundle) -> VersionSource:
         bundle.execution,
         manifest.artifact.sha256,
         rows=_rows_of_bundle(bundle),
+        report=bundle.path / "report.html",
     )
 
 
