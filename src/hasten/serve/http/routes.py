@@ -22,7 +22,6 @@ from hasten.serve.http.datatypes import datatype_of
 from hasten.serve.http.exchange import Exchange, HttpError, MethodError, message, status_of
 from hasten.serve.http.files import Files
 from hasten.serve.http.inference import Inference
-from hasten.serve.http.metrics import CONTENT_TYPE
 from hasten.serve.http.page import PAGE_HEADERS, REPORT_HEADERS, status_page
 from hasten.serve.http.status import Status
 
@@ -210,8 +209,7 @@ class Routes:
         exchange.answer([message(200, self._status.statistics(models), "application/json")])
 
     def _metrics(self, exchange: Exchange) -> None:
-        body = self._status.metrics(self._open_connections())
-        exchange.answer([message(200, body, CONTENT_TYPE)])
+        self._status.metrics(exchange, self._open_connections)
 
     @staticmethod
     def _page(exchange: Exchange) -> None:
