@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hasten.serve.engine.request import NEVER_NS
 from scheduling import MS, admitted, finish, made, scheduler, taken
 
@@ -106,6 +108,60 @@ def test_a_delay_ends_with_the_smallest_preferred_size() -> None:
     assert taken(one) == []
     admitted(one, made())
     assert len(taken(one)) == 3
+
+
+def test_a_full_batch_does_not_wait_for_a_request_of_another_shape() -> None:
+    one = scheduler(DELAY)
+    (lone,) = admitted(one, made(0, key="lone"))
+    full = admitted(one, *(made(1, key="full") for _ in range(8)))
+    assert taken(one, 1) == full
+    assert taken(one, 1) == []
+    assert one.wake_ns == MS
+    assert taken(one, MS) == [lone]
+
+
+def test_each_shape_gathers_for_its_own_delay() -> None:
+    one = scheduler(DELAY)
+    first, second = admitted(one, made(0, key="a"), made(MS // 2, key="b"))
+    assert taken(one, MS) == [first]
+    assert taken(one, MS) == []
+    assert one.wake_ns == MS + MS // 2
+    assert taken(one, one.wake_ns) == [second]
+
+
+def test_a_shape_that_is_always_full_lets_a_lone_request_run_after_its_delay() -> None:
+    one = scheduler(DELAY)
+    (lone,) = admitted(one, made(0, key="lone"))
+    for now in range(1, MS, MS // 8):
+        admitted(one, *(made(now, key="full") for _ in range(16)))
+        assert lone not in taken(one, now)
+    assert taken(one, MS) == [lone]
+
+
+def test_the_delay_is_of_the_first_that_came_though_others_are_before_it() -> None:
+    one = scheduler(DELAY | {"priority_levels": 2, "default_priority_level": 2})
+    old, new = admitted(one, made(0, priority=2), made(MS - 1, priority=1))
+    assert taken(one, MS) == [new, old]
+
+
+def test_a_cap_below_the_preferred_sizes_is_a_full_batch() -> None:
+    one = scheduler(DELAY | {"preferred_batch_size": [8]}, sizes=(1, 2, 4))
+    requests = admitted(one, *(made() for _ in range(4)))
+    assert taken(one) == requests
+
+
+@pytest.mark.parametrize("action", ["REJECT", "DELAY"])
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_request_above_the_cap_is_no_measure_for_those_behind_it(
+    action: str, *, cancelled: bool
+) -> None:
+    policy = {"default_timeout_microseconds": 1000, "timeout_action": action}
+    one = scheduler({"default_queue_policy": policy})
+    (large,) = admitted(one, made(0, rows=9))
+    small = admitted(one, *(made(MS, rows=3) for _ in range(3)))
+    if cancelled:
+        one.cancel(large)
+    assert taken(one, MS) == small[:2]
 
 
 # Cancellation

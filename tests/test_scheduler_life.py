@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hasten.errors import OverloadedError
-from hasten.serve.engine.request import Batch, Request
+from hasten.serve.engine.request import NEVER_NS, Batch, Request
 from scheduling import MS, finish, made, scheduler
 
 
@@ -59,6 +59,8 @@ class Life(RuleBasedStateMachine):
     def take(self) -> None:
         batch = self.scheduler.take(self.now)
         if batch is None:
+            self.nothing_is_lost()
+            self.all_gather()
             return
         assert len({request.key for request in batch.requests}) == 1
         assert batch.rows == sum(request.rows for request in batch.requests) <= batch.size
@@ -66,6 +68,18 @@ class Life(RuleBasedStateMachine):
         assert not any(request.cancelled for request in batch.requests)
         self.end(*batch.requests)
         self.running.append(batch)
+
+    def all_gather(self) -> None:
+        """What was not taken has neither a full batch nor waited for its delay."""
+        delay_ns = 200_000
+        wake_ns = NEVER_NS
+        for key in {request.key for request in self.alive}:
+            line = [request for request in self.alive if request.key == key]
+            until = min(request.arrival_ns for request in line) + delay_ns
+            assert sum(request.rows for request in line) < self.scheduler.cap
+            assert self.now < until
+            wake_ns = min(wake_ns, until)
+        assert self.scheduler.wake_ns == wake_ns
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
@@ -111,4 +125,4 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = hypothesis_settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestLife.settings = hypothesis_settings(stateful_step_count=40, deadline=None)

@@ -57,6 +57,10 @@ class Request:
         self.sequence = 0
         self.order: tuple[int, int, int] = (0, 0, 0)
 
+    def precedes(self, other: Request) -> bool:
+        """Whether this one is to be run before the other."""
+        return (self.order, self.sequence) < (other.order, other.sequence)
+
 
 class BatchResult:
     """Outputs of one batch, in the order of the model's signature, shared by its requests.

@@ -53,6 +53,7 @@ class Scheduler:
         self._running: dict[Batch, float] = {}
         self._sequence = 0
         self._since_review = self._reviews = 0
+        self._delay_ns = self._batching.max_queue_delay_microseconds * 1000
         goal = settings.latency_goal_ms
         self._goal_ns = int(goal * 1e6) if goal else 0
         self._overload = StandingQueue(_STANDING_GOALS * self._goal_ns)
@@ -183,12 +184,11 @@ class Scheduler:
         queue = self._queue
         self.wake_ns = NEVER_NS
         while len(queue):
-            head = queue.head()
+            head = self._gathered(now_ns) if self._delay_ns else queue.head()
             if head is None:
                 return None
-            rows = self._rows_to_take(head, now_ns)
-            if not rows:
-                return None
+            waiting = queue.rows_of(head.key)
+            rows = max(self._takes[min(waiting, self._cap)], head.rows)
             requests = queue.take(head.key, rows) if self._plain else self._pop(head, rows, now_ns)
             if requests:
                 batch = Batch(requests, sum(one.rows for one in requests))
@@ -198,18 +198,25 @@ class Scheduler:
                 return batch
         return None
 
-    def _rows_to_take(self, head: Request, now_ns: int) -> int:
-        """Return the rows of the next batch; 0 to gather more first."""
-        waiting = self._queue.rows_of(head.key)
-        delay_ns = self._batching.max_queue_delay_microseconds * 1000
-        if delay_ns:
-            preferred = self._batching.preferred_batch_size
-            enough = min(preferred) if preferred else self._cap
-            until = head.arrival_ns + delay_ns
-            if waiting < enough and now_ns < until:
-                self.wake_ns = until
-                return 0
-        return max(self._takes[min(waiting, self._cap)], head.rows)
+    def _gathered(self, now_ns: int) -> Request | None:
+        """Return the first whose line is full or has gathered for long enough.
+
+        Each key gathers for itself: a full batch does not wait for a lone request before it, and
+        that one is the first of all once its own delay has passed.
+        """
+        queue, ready = self._queue, None
+        preferred = self._batching.preferred_batch_size
+        enough = min((*preferred, self._cap))
+        self.wake_ns = NEVER_NS
+        for front in queue.fronts():
+            if queue.rows_of(front.key) < enough:
+                until = queue.oldest_ns(front.key) + self._delay_ns
+                if now_ns < until:
+                    self.wake_ns = min(self.wake_ns, until)
+                    continue
+            if ready is None or front.precedes(ready):
+                ready = front
+        return ready
 
     def _pop(self, head: Request, rows: int, now_ns: int) -> list[Request]:
         """Take up to so many rows off the queue, and drop those that are too late.
