@@ -96,7 +96,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        self._pipeline.transport = cast("asyncio.Transport", transport)
+        self._pipeline.open(cast("asyncio.Transport", transport))
         self._shared.connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:

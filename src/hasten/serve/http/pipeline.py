@@ -10,6 +10,7 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from hasten.serve.engine.suspects import Origin
 from hasten.serve.http.body import decompressed
 from hasten.serve.http.exchange import Exchange, HttpError
 
@@ -38,6 +39,7 @@ class Pipeline:
         "_handle",
         "_memory",
         "_pending",
+        "origin",
         "paused",
         "since",
         "transport",
@@ -56,6 +58,14 @@ class Pipeline:
         #: When the client last did its part; 0 while the server has the turn.
         self.since = monotonic()
         self.transport: asyncio.Transport
+        #: This connection, as models know it.
+        self.origin = Origin()
+
+    def open(self, transport: asyncio.Transport) -> None:
+        """Begin on a connection."""
+        self.transport = transport
+        peer = transport.get_extra_info("peername")
+        self.origin = Origin(peer[0] if peer else "")
 
     # Requests come in.
 
