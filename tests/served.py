@@ -166,6 +166,11 @@ class Served:
         with self.connect() as client:
             return client.get(path)
 
+    def raw(self, data: bytes) -> Answer:
+        """Send bytes on a connection of their own."""
+        with self.connect() as client:
+            return client.raw(data)
+
     def post(self, path: str, body: bytes = b"", **headers: object) -> Answer:
         """Ask with POST on a connection of its own."""
         with self.connect() as client:
@@ -174,6 +179,13 @@ class Served:
     def statistics(self, model: str) -> Any:
         """What the first version of a model has done."""
         return self.get(f"/v2/models/{model}/stats").document["model_stats"][0]
+
+    def counted(self, metric: str, model: str) -> float:
+        """What a counter of a model stands at in ``/metrics``."""
+        text = self.get("/metrics").body.decode()
+        found = re.search(rf'^{metric}{{model="{re.escape(model)}",[^}}]*}} (\S+)$', text, re.M)
+        assert found is not None, f"no {metric} of {model}"
+        return float(found[1])
 
     def stop(self, sign: signal.Signals = signal.SIGINT) -> Done:
         """Ask it to end, and wait for that."""

@@ -20,6 +20,7 @@ from onnx_models import model, value
 __all__ = [
     "ALONE",
     "entry",
+    "failing",
     "identity",
     "picking",
     "put_bundle",
@@ -95,6 +96,53 @@ def picking() -> onnx.ModelProto:
     numbers = numpy_helper.from_array(np.array([10, 20, 30], np.float32), "numbers")
     node = helper.make_node("Gather", ["numbers", "x"], ["y"])
     return model([node], [value("x", ["n"], TensorProto.INT64)], [value("y", ["n"])], [numbers])
+
+
+def failing(kind: str) -> tuple[onnx.ModelProto, np.ndarray, np.ndarray]:
+    """Return x[n] or x[n,2] to y[n] that fails for some rows, with a good row and a bad one."""
+    node = helper.make_node
+    whole, number, text = TensorProto.INT64, TensorProto.FLOAT, TensorProto.STRING
+    table = numpy_helper.from_array(np.array([10, 20, 30], np.float32), "table")
+    seven = numpy_helper.from_array(np.array([7], np.int64), "seven")
+    good, bad = np.array([2], np.int64), np.array([-7], np.int64)
+    if kind == "gather":
+        return picking(), good, np.array([99], np.int64)
+    if kind in {"divide", "modulo"}:
+        kind = "Div" if kind == "divide" else "Mod"
+        nodes = [node("Add", ["seven", "x"], ["more"]), node(kind, ["seven", "more"], ["y"])]
+        proto = model(nodes, [value("x", ["n"], whole)], [value("y", ["n"], whole)], [seven])
+        return proto, good, bad
+    if kind == "parse":
+        nodes = [node("Cast", ["x"], ["y"], to=number)]
+        proto = model(nodes, [value("x", ["n"], text)], [value("y", ["n"])])
+        return proto, np.array(["7"], object), np.array(["seven"], object)
+    if kind == "scatter":
+        one = numpy_helper.from_array(np.ones((1, 1), np.float32), "one")
+        nodes = [
+            node("Unsqueeze", ["x", "first"], ["at"]),
+            node("Shape", ["at"], ["shape"]),
+            node("Expand", ["one", "shape"], ["ones"]),
+            node("Concat", ["shape", "shape"], ["wide4"], axis=0),
+            node("Slice", ["wide4", "begin", "end"], ["size1"]),
+            node("Concat", ["size1", "three"], ["wide"], axis=0),
+            node("Expand", ["one", "wide"], ["rows"]),
+            node("ScatterElements", ["rows", "at", "ones"], ["found"], axis=1),
+            node("ReduceSum", ["found", "first"], ["y"], keepdims=0),
+        ]
+        numbers = {"first": [1], "begin": [0], "end": [1], "three": [3]}
+        inits = [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in numbers.items()]
+        proto = model(nodes, [value("x", ["n"], whole)], [value("y", ["n"])], [one, *inits])
+        return proto, good, np.array([99], np.int64)
+    if kind == "guard":  # a NaN becomes an index that is not there
+        nodes = [
+            node("IsNaN", ["x"], ["none"]),
+            node("Cast", ["none"], ["flag"], to=whole),
+            node("Mul", ["flag", "seven"], ["at"]),
+            node("Gather", ["table", "at"], ["y"]),
+        ]
+        proto = model(nodes, [value("x", ["n"])], [value("y", ["n"])], [table, seven])
+        return proto, np.array([1], np.float32), np.array([np.nan], np.float32)
+    raise ValueError(kind)
 
 
 def rows(count: int, seed: int = 0) -> np.ndarray:

@@ -11,11 +11,19 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from hasten.errors import HastenError, OverloadedError, RuntimeFailureError
+from hasten.errors import (
+    HastenError,
+    InvalidRequestError,
+    OverloadedError,
+    RuntimeFailureError,
+)
 from hasten.serve.engine.lane import Lane
+from hasten.serve.engine.ordering import Ordering
+from hasten.serve.engine.padding import Entry
 from hasten.serve.engine.request import Batch, BatchResult, Request
 from hasten.serve.engine.runner import Runner
 from hasten.serve.engine.statistics import ModelStatistics
+from hasten.serve.engine.suspects import Origin
 from scheduling import scheduler
 
 PATIENCE_S = 10.0
@@ -59,15 +67,16 @@ class Bench:
             cast("Sequence[Runner]", self.runners),
             self.statistics,
             inline=inline,
-            preserve_ordering=ordered,
         )
+        self.entry: Entry = Ordering(self.lane) if ordered else self.lane
         self.answers: list[float | HastenError] = []
 
-    def ask(self, value: float) -> Request:
+    def ask(self, value: float, origin: Origin | None = None) -> Request:
         """Submit a request of one row."""
         x = np.array([[value]])
         request = Request((x,), 1, (), self._answered, perf_counter_ns())
-        self.lane.submit(request)
+        request.origin = origin
+        self.entry.submit(request, 0)
         return request
 
     def _answered(self, request: Request, result: BatchResult | HastenError, start: int) -> None:
@@ -190,18 +199,71 @@ def _runner_of(bench: Bench, number: int) -> Doubling:
     return bench.runners[-number]
 
 
+NAN = float("nan")
+
+
 @INLINE
-def test_a_batch_that_fails_is_the_answer_of_its_requests_and_of_no_other(*, inline: bool) -> None:
+def test_a_request_that_fails_alone_is_told_that_its_input_is_at_fault(*, inline: bool) -> None:
     async def work(bench: Bench) -> None:
-        bench.ask(float("nan"))
+        bench.ask(NAN)
         (error,) = await bench.answered(1)
-        assert isinstance(error, RuntimeFailureError)
+        assert isinstance(error, InvalidRequestError)
+        assert "no number" in str(error)
         bench.ask(1)
         assert (await bench.answered(2))[1] == 2
 
     bench = driven(work, inline=inline)
     assert bench.statistics.failures["BACKEND"] == 1
     assert bench.statistics.success_requests == 1
+
+
+@INLINE
+def test_only_those_fail_who_make_a_batch_fail(*, inline: bool) -> None:
+    async def work(bench: Bench) -> None:
+        for value in (1, 2, NAN, 4, 5, 6, NAN, 8):
+            bench.ask(value)
+        await bench.answered(8)
+
+    bench = driven(work, inline=inline)
+    assert [one if isinstance(one, float) else type(one) for one in bench.answers] == [
+        *(2, 4, InvalidRequestError, 8, 10, 12, InvalidRequestError, 16)
+    ]
+    statistics = bench.statistics
+    assert (statistics.success_requests, statistics.inferences) == (6, 6)
+    assert statistics.failures == {"BACKEND": 2}
+    assert 0 < statistics.reruns == len(bench.runners[0].ran) - 1 <= 2 * 2 * 3
+
+
+def test_a_model_that_fails_for_all_is_at_fault_itself() -> None:
+    async def work(bench: Bench) -> None:
+        for count in range(1, 5):
+            bench.ask(NAN, Origin(f"10.0.0.{count}"))
+            await bench.answered(count)
+        bench.ask(1)
+        bench.ask(NAN)
+        await bench.answered(6)
+
+    kinds = [type(one) for one in driven(work).answers]
+    assert kinds[:2] == [InvalidRequestError] * 2
+    assert kinds[2:4] == [RuntimeFailureError] * 2
+    assert kinds[4:] == [float, InvalidRequestError]  # it is well again
+
+
+@INLINE
+def test_who_made_a_batch_fail_shares_none_until_it_was_answered_often(*, inline: bool) -> None:
+    bad = Origin("10.0.0.1")
+
+    async def work(bench: Bench) -> None:
+        bench.ask(NAN, bad)
+        await bench.answered(1)
+        for turn in range(1, 7):
+            for value, origin in ((1, None), (2, bad), (3, None)):
+                bench.ask(value, origin)
+            await bench.answered(1 + 3 * turn)
+
+    bench = driven(work, inline=inline)
+    assert bench.runners[0].ran[1:] == [[1, 3], [2]] * 4 + [[1, 2, 3]] * 2
+    assert bench.statistics.apart == 4
 
 
 def test_a_cancelled_request_is_neither_run_nor_answered_and_holds_no_input() -> None:

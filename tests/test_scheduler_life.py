@@ -6,8 +6,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hasten.errors import OverloadedError
-from hasten.serve.engine.request import Batch, Request
+from hasten.errors import OverloadedError, RuntimeFailureError
+from hasten.serve.engine.request import NEVER_NS, Batch, Request
+from hasten.serve.engine.suspects import Apart
 from scheduling import MS, finish, made, scheduler
 
 
@@ -34,14 +35,15 @@ class Life(RuleBasedStateMachine):
         self.alive: list[Request] = []
         self.ended: list[Request] = []
         self.running: list[Batch] = []
+        self.held_ns = 0
 
     @rule(
         rows=st.integers(1, 12),
-        key=st.integers(0, 2),
+        key=st.integers(0, 2) | st.builds(Apart, st.integers(0, 1)),
         priority=st.integers(1, 2),
         timeout_us=st.sampled_from([0, 100, 10_000]),
     )
-    def arrive(self, rows: int, key: int, priority: int, timeout_us: int) -> None:
+    def arrive(self, rows: int, key: object, priority: int, timeout_us: int) -> None:
         request = made(self.now, rows=rows, key=key, priority=priority)
         try:
             self.scheduler.admit(request, self.now, timeout_us)
@@ -59,6 +61,8 @@ class Life(RuleBasedStateMachine):
     def take(self) -> None:
         batch = self.scheduler.take(self.now)
         if batch is None:
+            self.nothing_is_lost()
+            self.all_gather()
             return
         assert len({request.key for request in batch.requests}) == 1
         assert batch.rows == sum(request.rows for request in batch.requests) <= batch.size
@@ -67,11 +71,32 @@ class Life(RuleBasedStateMachine):
         self.end(*batch.requests)
         self.running.append(batch)
 
+    def all_gather(self) -> None:
+        """What was not taken has neither a full batch nor waited for its delay."""
+        delay_ns = 200_000
+        wake_ns = NEVER_NS
+        for key in {request.key for request in self.alive}:
+            line = [request for request in self.alive if request.key == key]
+            until = min(request.arrival_ns for request in line) + delay_ns
+            if isinstance(key, Apart):
+                assert self.now < self.scheduler.wake_ns <= self.held_ns
+                wake_ns = min(wake_ns, self.scheduler.wake_ns)
+                continue
+            assert sum(request.rows for request in line) < self.scheduler.cap
+            assert self.now < until
+            wake_ns = min(wake_ns, until)
+        assert self.scheduler.wake_ns == wake_ns
+
     @precondition(lambda self: self.running)
-    @rule(data=st.data())
-    def finish(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), fails=st.booleans())
+    def finish(self, data: st.DataObject, *, fails: bool) -> None:
         batch = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
-        finish(self.scheduler, batch, max(self.now, batch.begin_ns + 1))
+        end_ns = max(self.now, batch.begin_ns + 1)
+        if fails:
+            batch.error = RuntimeFailureError("bad")
+            if isinstance(batch.requests[0].key, Apart):
+                self.held_ns = end_ns + 19 * max(250_000, end_ns - batch.begin_ns)
+        finish(self.scheduler, batch, end_ns)
 
     @rule()
     def expire(self) -> None:
@@ -111,4 +136,4 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = hypothesis_settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestLife.settings = hypothesis_settings(stateful_step_count=40, deadline=None)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hasten.serve.engine.cache import POLICIES, Hit, Leads, ResponseCache, Waits
@@ -176,7 +176,6 @@ def test_at_all_times_one_request_computes_and_none_is_lost(
 
 
 @pytest.mark.parametrize("policy", POLICY_NAMES)
-@settings(max_examples=50)
 @given(
     st.integers(0, 60_000),
     st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3000)), max_size=120),

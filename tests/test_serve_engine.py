@@ -11,10 +11,11 @@ import pytest
 
 from inference_v2 import infer, outputs
 from served import Connect, Served, executions, serving, side_by_side
-from served_models import picking, put_bundle, put_null, rows, scaled
+from served_models import failing, picking, put_bundle, put_null, rows, scaled
 
 X = np.array([[1, 2, 3, 4]], np.float32)
 MS = 1_000_000
+FAILING = ("gather", "scatter", "guard", "divide", "modulo")
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("engine")
     models = folder / "models"
     alone: dict[str, Any] = {"max_batch_size": 0}
+    gathering: dict[str, Any] = {
+        "max_batch_size": 8,
+        "dynamic_batching": {
+            "preferred_batch_size": [8],
+            "max_queue_delay_microseconds": 50_000,
+        },
+    }
     eight: dict[str, Any] = {"max_batch_size": 8}
     for runtime in ("onnxruntime", "litert"):
         for inline in (True, False):
@@ -30,6 +38,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         put_bundle(models / f"{runtime}-two", scaled(), runtime, serving=eight, instances=2)
     for name, inline in (("picking", False), ("picking-inline", True)):
         put_bundle(models / name, picking(), serving=eight | {"inline": inline})
+    for kind in FAILING:
+        proto, _, _ = failing(kind)
+        for inline in (True, False):
+            put_bundle(models / f"{kind}-{inline}", proto, serving=gathering | {"inline": inline})
     put_null(models / "slow", serving={"max_batch_size": 8}, cost_ns=30 * MS)
     put_null(models / "one", serving=alone, cost_ns=60 * MS)
     put_null(models / "two", serving=alone, cost_ns=60 * MS, instances=2)
@@ -119,12 +131,33 @@ def test_answers_keep_their_order_where_executors_do_not(server: Served, connect
 
 
 @pytest.mark.parametrize("name", ["picking", "picking-inline"])
-def test_a_batch_that_fails_is_500_and_the_model_lives_on(server: Served, name: str) -> None:
+def test_an_input_that_cannot_be_run_is_400_and_the_model_lives_on(
+    server: Served, name: str
+) -> None:
     with server.connect() as client:
         for number in (0, 99, 2, -99, 1):
             answer = client.raw(infer(name, {"x": np.array([number], np.int64)}))
             if abs(number) > 3:
-                assert answer.status == 500
+                assert answer.status == 400
                 assert "onnxruntime could not run" in answer.complaint
             else:
                 assert outputs(answer)["y"].tolist() == [10 * (number + 1)]
+
+
+@pytest.mark.parametrize("inline", [True, False])
+@pytest.mark.parametrize("kind", FAILING)
+def test_no_request_fails_for_another_of_its_batch(
+    server: Served, kind: str, *, inline: bool
+) -> None:
+    name = f"{kind}-{inline}"
+    _, good, bad = failing(kind)
+    wanted = outputs(server.raw(infer(name, {"x": good})))["y"]
+    before = server.counted("hasten_batch_reruns_total", name)
+    for turn in range(4):
+        inputs = [bad if at % 6 == turn else good for at in range(24)]
+        answers = side_by_side(server, [infer(name, {"x": x}) for x in inputs])
+        for x, answer in zip(inputs, answers, strict=True):
+            assert answer.status == (400 if x is bad else 200), answer.body
+            if x is good:
+                assert np.array_equal(outputs(answer)["y"], wanted)
+    assert server.counted("hasten_batch_reruns_total", name) > before

@@ -81,7 +81,7 @@ def test_a_failure_is_told_to_all_twins_and_not_kept(server: Served) -> None:
     request = infer("cached-picking", {"x": np.array([99], np.int64)})
     for _ in range(2):
         answers = side_by_side(server, [request] * 5)
-        assert {answer.status for answer in answers} == {500}
+        assert {answer.status for answer in answers} == {400}
 
 
 def test_answers_from_the_cache_are_those_of_the_same_rows(server: Served) -> None:

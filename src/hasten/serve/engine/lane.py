@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections import deque
+from functools import partial
 from queue import SimpleQueue
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING
 
 from hasten.errors import HastenError, OverloadedError, RuntimeFailureError
 from hasten.runtimes.vendor import reported
-from hasten.serve.engine.request import NEVER_NS, Batch, Request
+from hasten.serve.engine.fault import Blame
+from hasten.serve.engine.halves import run_in_halves
+from hasten.serve.engine.request import NEVER_NS, Batch, BatchResult, Request
 from hasten.serve.engine.statistics import LATENCY_EDGES_NS, FailureReason
+from hasten.serve.engine.suspects import Apart, Suspects
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hasten.serve.engine.runner import Runner
     from hasten.serve.engine.scheduler import Scheduler
@@ -49,7 +52,6 @@ class Lane:
         statistics: ModelStatistics,
         *,
         inline: bool,
-        preserve_ordering: bool = False,
     ) -> None:
         self._loop = loop
         self._scheduler = scheduler
@@ -61,15 +63,15 @@ class Lane:
         self._closing = False
         self._closed: asyncio.Future[None] = loop.create_future()
         self._in_flight = 0
-        self._order: deque[Batch] | None = (
-            deque() if preserve_ordering and len(runners) > 1 else None
-        )
-        self._done: set[Batch] = set()
+        self._suspects = Suspects()
+        self._blame = Blame()
         self._runners = list(runners)
         self._inline = runners[0] if inline else None
         #: Whether the last batch had several requests, and the sockets were looked at once more.
         self._shared = self._looked_again = False
-        self._executors = [] if inline else [_Executor(name, self, one) for one in runners]
+        self._executors = (
+            [] if inline else [_Executor(name, self, one, scheduler.size_of) for one in runners]
+        )
         self._idle = list(self._executors)
 
     @property
@@ -81,6 +83,8 @@ class Lane:
         """Queue a request; raises OverloadedError where it is refused at once."""
         if self._closing:
             raise OverloadedError("The model is being unloaded", retry_after_s=1.0)
+        if self._suspects and self._suspects.includes(request.origin, request.arrival_ns):
+            request.key = Apart(request.key)
         try:
             if self._inline is not None:
                 self._scheduler.admit(request, request.arrival_ns, timeout_us)
@@ -133,7 +137,7 @@ class Lane:
         batch = self._take()
         if batch is None:
             return
-        _run(runner, batch)
+        _run(runner, batch, self._scheduler.size_of)
         self._scheduler.finished(batch)
         self._deliver(batch)
         if self._scheduler.waiting and not self._scheduled:
@@ -144,8 +148,6 @@ class Lane:
         batch = self._scheduler.take(perf_counter_ns())
         if batch is not None:
             self._in_flight += 1
-            if self._order is not None:
-                self._order.append(batch)
         return batch
 
     def next_batch(self, executor: _Executor, ended: Batch) -> Batch | None:
@@ -159,14 +161,7 @@ class Lane:
         return batch
 
     def _ended(self, batch: Batch) -> None:
-        if self._order is None:
-            self._deliver(batch)
-        else:
-            self._done.add(batch)
-            while self._order and self._order[0] in self._done:
-                first = self._order.popleft()
-                self._done.remove(first)
-                self._deliver(first)
+        self._deliver(batch)
         if self._idle and self._scheduler.waiting and not self._scheduled:
             self._dispatch()  # it arrived while the executor went idle
         else:
@@ -176,16 +171,39 @@ class Lane:
         """Answer each request of a batch, and count."""
         with self._lock:  # executors count up
             self._in_flight -= 1
-        self._shared = len(batch.requests) > 1
-        statistics, result, start = self._statistics, batch.result, 0
-        now, begin = perf_counter_ns(), batch.begin_ns
-        if result is None:
-            error = batch.error or RuntimeFailureError("the runtime gave no answer")
+        apart = isinstance(batch.requests[0].key, Apart)
+        if not apart:
+            self._shared = len(batch.requests) > 1
+        if batch.result is not None:
+            self._blame.answered()
+            self._answer(batch, batch.result)
+        else:
+            self._sort_out(batch)
+        if apart:
+            self._count_apart(batch)
+
+    def _sort_out(self, batch: Batch) -> None:
+        """Answer those of a failed batch who could be answered, and tell the others why not."""
+        self._statistics.reruns += batch.reruns
+        parts = batch.parts or [batch]
+        well = any(part.result is not None for part in parts)
+        for part in parts:
+            if part.result is not None:
+                self._answer(part, part.result)
+            else:
+                self._fail(part, well=well)
+        if well:
+            self._blame.answered()
+
+    def _count_apart(self, batch: Batch) -> None:
+        self._statistics.apart += len(batch.requests)
+        if batch.result is not None:
             for request in batch.requests:
-                statistics.failed("BACKEND", now - request.arrival_ns)
-                if not request.cancelled:
-                    request.reply(request, error, 0)
-            return
+                self._suspects.answered(request.origin)
+
+    def _answer(self, batch: Batch, result: BatchResult) -> None:
+        statistics, start = self._statistics, 0
+        now, begin = perf_counter_ns(), batch.begin_ns
         statistics.executed(batch.size, batch.rows, batch.input_ns, batch.run_ns, batch.output_ns)
         count, arrived, unheard, unheard_ns = len(batch.requests), 0, 0, 0
         latencies = statistics.latency_counts
@@ -206,6 +224,16 @@ class Lane:
         statistics.compute_input_ns += batch.input_ns * count
         statistics.compute_infer_ns += batch.run_ns * count
         statistics.compute_output_ns += batch.output_ns * count
+
+    def _fail(self, batch: Batch, *, well: bool) -> None:
+        """Tell whose fault it is; ``well`` says that others of the batch were answered."""
+        now = perf_counter_ns()
+        error = batch.error or RuntimeFailureError("the runtime gave no answer")
+        for request in batch.requests:
+            self._suspects.failed(request.origin, now)
+            answer = self._blame.of(error, request.origin, well=well)
+            if not request.cancelled:
+                self._refuse(request, answer, "BACKEND", now)
 
     def _settle(self) -> None:
         """Tell whom the scheduler dropped, arm the timer it asks for, end if there is no more."""
@@ -268,26 +296,37 @@ class Lane:
 class _Executor(threading.Thread):
     """One thread with one runner."""
 
-    def __init__(self, name: str, lane: Lane, runner: Runner) -> None:
+    def __init__(
+        self, name: str, lane: Lane, runner: Runner, size_of: Callable[[int], int]
+    ) -> None:
         super().__init__(name=f"hasten-{name}", daemon=True)
         self.inbox: SimpleQueue[Batch | None] = SimpleQueue()
         self._lane = lane
         self._runner = runner
+        self._size_of = size_of
         self.start()
 
     def run(self) -> None:
         while (batch := self.inbox.get()) is not None:
             following: Batch | None = batch
             while following is not None:
-                _run(self._runner, following)
+                _run(self._runner, following, self._size_of)
                 following = self._lane.next_batch(self, following)
 
 
-def _run(runner: Runner, batch: Batch) -> None:
-    """Run a batch; whatever goes wrong is the answer of its requests, and the executor lives on."""
+def _run(runner: Runner, batch: Batch, size_of: Callable[[int], int]) -> None:
+    """Run a batch, or its parts where it fails; the executor lives on, whatever goes wrong."""
+    batch.error = _error_of(runner, batch)
+    if batch.error is not None and len(batch.requests) > 1:
+        run_in_halves(batch, partial(_error_of, runner), size_of)
+    batch.end_ns = perf_counter_ns()
+
+
+def _error_of(runner: Runner, batch: Batch) -> HastenError | None:
+    """Run a batch, and return what went wrong."""
     try:
         with _RUNNING:
             runner.run(batch)
     except HastenError as error:
-        batch.error = error
-    batch.end_ns = perf_counter_ns()
+        return error
+    return None

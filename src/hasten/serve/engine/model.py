@@ -15,6 +15,7 @@ from hasten.serve.engine.answers import Answers
 from hasten.serve.engine.execution_choice import Choice, choose
 from hasten.serve.engine.lane import Lane
 from hasten.serve.engine.made_up import first_that_runs, made_up_inputs, may_be_unlucky
+from hasten.serve.engine.ordering import Ordering
 from hasten.serve.engine.padding import Entry, Padding, require_lengths
 from hasten.serve.engine.reshape import Reshape
 from hasten.serve.engine.row_proof import prove_rows
@@ -236,7 +237,6 @@ class ServedModel:
             opened.runners,
             self.statistics,
             inline=opened.inline,
-            preserve_ordering=source.settings.batching.preserve_ordering,
         )
 
         entry: Entry = self._lane
@@ -255,6 +255,8 @@ class ServedModel:
         own = source.lowered.signature
         if self.signature != own:
             entry = Reshape(self.signature, own, entry, batched=opened.batched)
+        if source.settings.batching.preserve_ordering:
+            entry = Ordering(entry)
         #: Queue a request, or answer it from the cache; the second argument is its own timeout in
         #: microseconds, 0 for none. Raises a RequestError where it is refused at once.
         self.submit: Callable[[Request, int], None] = entry.submit

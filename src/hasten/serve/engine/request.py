@@ -9,6 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from hasten.errors import HastenError
+    from hasten.serve.engine.suspects import Origin
 
 __all__ = ["NEVER_NS", "Batch", "BatchResult", "Reply", "Request"]
 
@@ -31,6 +32,7 @@ class Request:
         "inputs",
         "key",
         "order",
+        "origin",
         "priority",
         "queue_limit_ns",
         "queued",
@@ -47,6 +49,8 @@ class Request:
         self.key = key
         self.reply = reply
         self.arrival_ns = arrival_ns
+        #: The connection that it came by, where front ends have such.
+        self.origin: Origin | None = None
         #: When the answer is worth nothing any more, and when waiting in the queue ends.
         self.deadline_ns = NEVER_NS
         self.queue_limit_ns = NEVER_NS
@@ -56,6 +60,10 @@ class Request:
         #: Set by the scheduler: the number of its arrival, and its place in the queue.
         self.sequence = 0
         self.order: tuple[int, int, int] = (0, 0, 0)
+
+    def precedes(self, other: Request) -> bool:
+        """Whether this one is to be run before the other."""
+        return (self.order, self.sequence) < (other.order, other.sequence)
 
 
 class BatchResult:
@@ -86,7 +94,10 @@ Reply = Callable[["Request", "BatchResult | HastenError", int], None]
 
 
 class Batch:
-    """Requests that run together, and when."""
+    """Requests that run together, and when.
+
+    One that failed may be run again in ``parts``, which have results and errors of their own.
+    """
 
     __slots__ = (
         "begin_ns",
@@ -94,7 +105,9 @@ class Batch:
         "error",
         "input_ns",
         "output_ns",
+        "parts",
         "requests",
+        "reruns",
         "result",
         "rows",
         "run_ns",
@@ -113,3 +126,5 @@ class Batch:
         self.output_ns = 0
         self.result: BatchResult | None = None
         self.error: HastenError | None = None
+        self.parts: list[Batch] = []
+        self.reruns = 0

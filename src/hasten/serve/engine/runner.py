@@ -122,13 +122,20 @@ class Runner:
 
     @staticmethod
     def _gather(batch: Batch, buffers: Sequence[np.ndarray]) -> None:
-        requests = batch.requests
-        if len(requests) == 1 and batch.rows == batch.size:
+        """Fill all rows of the buffers from this batch; what pads it is a copy of its first row.
+
+        What an earlier batch left there could make this one fail: an index out of range, a zero
+        that is divided by.
+        """
+        requests, rows = batch.requests, batch.rows
+        if len(requests) == 1 and rows == batch.size:
             for buffer, array in zip(buffers, requests[0].inputs, strict=True):
                 np.copyto(buffer, array)
             return
         for at, buffer in enumerate(buffers):
-            np.concatenate([one.inputs[at] for one in requests], out=buffer[: batch.rows])
+            np.concatenate([one.inputs[at] for one in requests], out=buffer[:rows])
+            if rows < batch.size:
+                buffer[rows:] = buffer[0]
 
     def _run_unbound(self, batch: Batch, begin: int) -> None:
         requests = batch.requests

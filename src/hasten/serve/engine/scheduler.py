@@ -15,6 +15,7 @@ from hasten.serve.engine.queue import RequestQueue
 from hasten.serve.engine.request import NEVER_NS, Batch, Request
 from hasten.serve.engine.settings import QueuePolicy, ServingSettings
 from hasten.serve.engine.standing_queue import StandingQueue
+from hasten.serve.engine.suspects import Apart
 
 __all__ = ["Scheduler"]
 
@@ -27,6 +28,10 @@ _AFRESH_EVERY = 32
 _CLOSE = 0.98
 #: The queue stands once requests would have been late for so many times the latency goal.
 _STANDING_GOALS = 20
+#: Runs of suspects that failed take one part in so many of the time while others ask too.
+_FAILING_SHARE = 20
+#: What one costs at least: an exception on its way out, a turn of the loop, an answer.
+_FAILING_NS = 250_000
 
 
 class Scheduler:
@@ -53,6 +58,10 @@ class Scheduler:
         self._running: dict[Batch, float] = {}
         self._sequence = 0
         self._since_review = self._reviews = 0
+        self._delay_ns = self._batching.max_queue_delay_microseconds * 1000
+        #: Until when suspects are held back, for how long that was, and when others last ran.
+        self._held_ns = self._penalty_ns = 0
+        self._others_ns = -NEVER_NS
         goal = settings.latency_goal_ms
         self._goal_ns = int(goal * 1e6) if goal else 0
         self._overload = StandingQueue(_STANDING_GOALS * self._goal_ns)
@@ -183,13 +192,17 @@ class Scheduler:
         queue = self._queue
         self.wake_ns = NEVER_NS
         while len(queue):
-            head = queue.head()
+            some_wait = self._delay_ns or now_ns < self._held_ns
+            head = self._ready(now_ns) if some_wait else queue.head()
             if head is None:
                 return None
-            rows = self._rows_to_take(head, now_ns)
-            if not rows:
-                return None
-            requests = queue.take(head.key, rows) if self._plain else self._pop(head, rows, now_ns)
+            key = head.key
+            if isinstance(key, Apart):
+                rows = head.rows
+            else:
+                rows = max(self._takes[min(queue.rows_of(key), self._cap)], head.rows)
+                self._others_ns = now_ns
+            requests = queue.take(key, rows) if self._plain else self._pop(head, rows, now_ns)
             if requests:
                 batch = Batch(requests, sum(one.rows for one in requests))
                 batch.size = self.size_of(batch.rows)
@@ -198,18 +211,31 @@ class Scheduler:
                 return batch
         return None
 
-    def _rows_to_take(self, head: Request, now_ns: int) -> int:
-        """Return the rows of the next batch; 0 to gather more first."""
-        waiting = self._queue.rows_of(head.key)
-        delay_ns = self._batching.max_queue_delay_microseconds * 1000
-        if delay_ns:
-            preferred = self._batching.preferred_batch_size
-            enough = min(preferred) if preferred else self._cap
-            until = head.arrival_ns + delay_ns
-            if waiting < enough and now_ns < until:
-                self.wake_ns = until
-                return 0
-        return max(self._takes[min(waiting, self._cap)], head.rows)
+    def _ready(self, now_ns: int) -> Request | None:
+        """Return the first that need not wait: its line is full or has gathered for long enough.
+
+        Each key gathers for itself: a full batch does not wait for a lone request before it, and
+        that one is the first of all once its own delay has passed.
+        """
+        queue, ready = self._queue, None
+        enough = min((*self._batching.preferred_batch_size, self._cap))
+        fronts = list(queue.fronts())
+        # Where nobody else asks there is nobody to be protected from suspects.
+        others_ask = any(not isinstance(front.key, Apart) for front in fronts)
+        others_ns = now_ns if others_ask else self._others_ns
+        release_ns = min(self._held_ns, others_ns + self._penalty_ns)
+        self.wake_ns = NEVER_NS
+        for front in fronts:
+            until = 0
+            if isinstance(front.key, Apart):
+                until = release_ns
+            elif queue.rows_of(front.key) < enough:
+                until = queue.oldest_ns(front.key) + self._delay_ns
+            if now_ns < until:
+                self.wake_ns = min(self.wake_ns, until)
+            elif ready is None or front.precedes(ready):
+                ready = front
+        return ready
 
     def _pop(self, head: Request, rows: int, now_ns: int) -> list[Request]:
         """Take up to so many rows off the queue, and drop those that are too late.
@@ -258,6 +284,10 @@ class Scheduler:
         self._running.pop(batch, None)
         if batch.error is None:
             self.times.observe(batch.size, batch.end_ns - batch.begin_ns)
+        elif isinstance(batch.requests[0].key, Apart):
+            took_ns = max(batch.end_ns - batch.begin_ns, _FAILING_NS)
+            self._penalty_ns = (_FAILING_SHARE - 1) * took_ns
+            self._held_ns = batch.end_ns + self._penalty_ns
         self._since_review += 1
         if self._since_review >= max(_REVIEW_EVERY, len(self._sizes)):
             self._since_review = 0

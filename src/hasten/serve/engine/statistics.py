@@ -35,6 +35,8 @@ class ModelStatistics:
     ``success_requests`` and ``success_ns`` are requests answered and their times from arrival to
     answer; ``inferences`` counts rows, ``executions`` batches. ``queue_ns`` and the compute times
     are summed over requests, as Triton does. ``pending`` requests wait for an executor now.
+    ``reruns`` are runs of parts of batches that failed, ``apart`` requests that ran by themselves
+    because their client's inputs had failed before.
     """
 
     success_requests: int = 0
@@ -54,6 +56,8 @@ class ModelStatistics:
     #: Computing that hits made unnecessary.
     cache_saved_ns: int = 0
     pending: int = 0
+    reruns: int = 0
+    apart: int = 0
     last_inference_ms: int = 0
     batches: dict[int, BatchStatistics] = field(default_factory=dict)
     #: Requests by latency: one count an edge, and one for all above the last.

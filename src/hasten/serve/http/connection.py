@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from hasten.errors import HastenError
+from hasten.serve.engine.suspects import Origin
 from hasten.serve.http.body import room
 from hasten.serve.http.body_memory import UNCOUNTED_BYTES
 from hasten.serve.http.chunks import ChunkedBody
@@ -86,8 +87,10 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, where there is room for one more."""
         self._pipeline.transport = cast("asyncio.Transport", transport)
-        address = transport.get_extra_info("peername")
-        self._pipeline.peer = self._shared.join(self, address[0] if address else "")
+        peername = transport.get_extra_info("peername")
+        address = peername[0] if peername else ""
+        self._pipeline.origin = Origin(address)
+        self._pipeline.peer = self._shared.join(self, address)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Cancel what the client will not see."""

@@ -46,6 +46,7 @@ class Inference:
         request.priority = call.priority
         request.exchange = exchange
         request.call = call
+        request.origin = exchange.pipeline.origin
         exchange.waits = (self.model, request)
         self.model.submit(request, call.timeout_us)
 

@@ -153,6 +153,18 @@ _FAMILIES = (
         "Computing that hits made unnecessary",
         lambda model: model.cache_saved_ns / 1e9,
     ),
+    _Family(
+        "hasten_batch_reruns_total",
+        "counter",
+        "Runs of parts of batches that failed, to answer those who did not make them fail",
+        lambda model: model.reruns,
+    ),
+    _Family(
+        "hasten_requests_apart_total",
+        "counter",
+        "Requests run by themselves because inputs of their client had failed before",
+        lambda model: model.apart,
+    ),
 )
 
 

@@ -10,6 +10,7 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from hasten.serve.engine.suspects import Origin
 from hasten.serve.http.body import Inflation
 from hasten.serve.http.exchange import Exchange, HttpError
 from hasten.serve.http.head import NO_HEAD
@@ -49,6 +50,7 @@ class Pipeline:
         "closing",
         "held_bytes",
         "on_turn",
+        "origin",
         "paused",
         "peer",
         "since",
@@ -80,6 +82,8 @@ class Pipeline:
         self._unread = Exchange(self, NO_HEAD)
         self.peer: Peer
         self.transport: asyncio.Transport
+        #: This connection, as models know it.
+        self.origin = Origin()
 
     # Requests come in.
 
