@@ -16,6 +16,7 @@ __all__ = [
     "BudgetRecord",
     "CandidateRecord",
     "Evidence",
+    "FileRecord",
     "Interval",
     "Latency",
     "LedgerEntry",
@@ -103,6 +104,14 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     format: Format
 
 
+class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a bundle, relative to the bundle's folder."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
 class PlanRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What to deploy: the steps applied, who runs it, and with which settings."""
 
@@ -143,3 +152,5 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     plan: PlanRecord
     evidence: Evidence
     environment: dict[str, Any]
+    #: Every file of the bundle but bundle.json and its signature; none from before 0.2.
+    files: tuple[FileRecord, ...] = ()

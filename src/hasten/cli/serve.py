@@ -9,7 +9,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
-from hasten.cli.options import megabytes, seconds
+from hasten.bundle import Bundle
+from hasten.cli.options import Repeated, megabytes, seconds
 from hasten.errors import OptionError
 from hasten.serve.engine.cache import ResponseCache
 from hasten.serve.engine.request import Request
@@ -32,6 +33,8 @@ def serve(
     body_mb: float = 64.0,
     body_memory_mb: float | None = None,
     transfer_timeout: str = "30s",
+    trust: Repeated = None,
+    delegate: str | None = None,
 ) -> int:
     """Serve models over HTTP with the V2 protocol, until Ctrl-C or SIGTERM.
 
@@ -58,6 +61,11 @@ def serve(
         memory by default.
     transfer_timeout
         Hang up on a client that takes longer to send a request, or to take an answer: 30s, 5m.
+    trust
+        A public key, or a folder of them: bundles signed by one may name a delegate. Repeat for
+        more.
+    delegate
+        The library for bundles that want a LiteRT delegate: lib.so:key=value,key=value.
     """
     import uvloop
 
@@ -75,8 +83,13 @@ def serve(
     if cache_bytes:
         ttl_ns = int(seconds(cache_ttl, "--cache-ttl") * 1e9) if cache_ttl else None
         cache = ResponseCache(cache_bytes, policy=cache_policy, ttl_ns=ttl_ns)
+    opened = partial(Bundle.open, trust=tuple(trust or ()), delegate=delegate)
     server = Server(
-        partial(find_all, paths, settings), host=host, port=http_port, limits=limits, cache=cache
+        partial(find_all, paths, settings, opened),
+        host=host,
+        port=http_port,
+        limits=limits,
+        cache=cache,
     )
 
     def started(port: int) -> None:

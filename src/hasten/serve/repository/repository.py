@@ -7,7 +7,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from hasten.bundle import is_bundle
+from hasten.bundle import Bundle, OpenBundle, is_bundle
 from hasten.errors import InputError, ModelError
 from hasten.serve.repository.bundles import open_bundle
 from hasten.serve.repository.entry import CONFIG, is_entry, open_entry
@@ -22,12 +22,16 @@ _NAME = attrgetter("name")
 _SERVED = "a bundle, a .onnx or .tflite file, a folder of them, or a Triton repository"
 
 
-def find_models(path: str | Path, settings_json: bytes | str | None = None) -> Found:
+def find_models(
+    path: str | Path,
+    settings_json: bytes | str | None = None,
+    opened: OpenBundle = Bundle.open,
+) -> Found:
     """Return what is at a path.
 
     PATH is a bundle, a model file, a folder of either, one entry of a Triton repository or a whole
-    one. ``settings_json`` is laid over the settings that each model brings. Names that begin with
-    a dot are passed over.
+    one. ``settings_json`` is laid over the settings that each model brings, and ``opened`` opens
+    bundles. Names that begin with a dot are passed over.
 
     Raises an InputError in one line where the path is a model that cannot be served, or holds
     none. In a folder of several such a model is among those refused, and harms no other.
@@ -37,16 +41,20 @@ def find_models(path: str | Path, settings_json: bytes | str | None = None) -> F
     try:
         root.stat()
         if root.is_dir() and not (is_bundle(root) or is_entry(root)):
-            return _of_models(root, user)
-        model = _model(root, user)
+            return _of_models(root, user, opened)
+        model = _model(root, user, opened)
     except (OSError, ValueError) as error:
         raise _unreadable(root, error) from None
     return Found((model,), named=frozenset({model.name}))
 
 
-def find_all(paths: Sequence[Path], settings_json: bytes | str | None = None) -> Found:
+def find_all(
+    paths: Sequence[Path],
+    settings_json: bytes | str | None = None,
+    opened: OpenBundle = Bundle.open,
+) -> Found:
     """Return what is at several paths; raises what ``find_models`` does, and for names in two."""
-    found = [find_models(path, settings_json) for path in paths]
+    found = [find_models(path, settings_json, opened) for path in paths]
     models = sorted((model for one in found for model in one.models), key=_NAME)
     names = [model.name for model in models]
     if len(set(names)) < len(names):
@@ -57,7 +65,7 @@ def find_all(paths: Sequence[Path], settings_json: bytes | str | None = None) ->
     return Found(tuple(models), refused, frozenset().union(*(one.named for one in found)))
 
 
-def _of_models(root: Path, user: Mapping[str, Any]) -> Found:
+def _of_models(root: Path, user: Mapping[str, Any], opened: OpenBundle) -> Found:
     """Return all models in a folder, those that cannot be served by the name of their place."""
     places: dict[str, list[Path]] = {}
     models: dict[str, Servable] = {}
@@ -71,7 +79,7 @@ def _of_models(root: Path, user: Mapping[str, Any]) -> Found:
             is_file = is_file and not child.is_dir()
             if not (is_file or child.is_dir()):
                 continue
-            model = _model(child, user)
+            model = _model(child, user, opened)
             places.setdefault(model.name, []).append(child)
             models[model.name] = model
         except InputError as error:
@@ -87,13 +95,13 @@ def _of_models(root: Path, user: Mapping[str, Any]) -> Found:
     return Found(tuple(sorted(models.values(), key=_NAME)), refused)
 
 
-def _model(path: Path, user: Mapping[str, Any]) -> Servable:
+def _model(path: Path, user: Mapping[str, Any], opened: OpenBundle) -> Servable:
     if not path.is_dir():
         return _of_file(path, user)
     if is_bundle(path):
-        return open_bundle(path, user)
+        return open_bundle(path, user, opened)
     if is_entry(path):
-        return open_entry(path, user)
+        return open_entry(path, user, opened)
     raise ModelError(
         expected=f"a bundle, or an entry of a Triton repository ({CONFIG} and folders 1, 2, ...)",
         got="a folder with neither",
