@@ -11,7 +11,7 @@ import os
 import stat
 from typing import BinaryIO
 
-from hasten.errors import InputError, OptionError
+from hasten.errors import InputError, OptionError, one_line
 
 __all__ = ["MAX_TEXT_BYTES", "open_plain", "read_plain", "read_plain_text", "shown"]
 
@@ -98,8 +98,7 @@ def read_plain_text(
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as problem:
-        got = f"other bytes than UTF-8 text: {problem.reason} at byte {problem.start}"
-        raise error(expected=expected, got=got, where=shown(path)) from None
+        raise error(expected=expected, got=one_line(problem), where=shown(path)) from None
 
 
 def shown(path: str | os.PathLike[str]) -> str:

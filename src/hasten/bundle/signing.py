@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from hasten.bundle.contents import MANIFEST, SIGNATURE
-from hasten.errors import BundleError, MissingExtraError, OptionError, one_line
+from hasten.errors import BundleError, MissingExtraError, OptionError, foreign, one_line
 from hasten.plain_file import read_plain, shown
 
 if TYPE_CHECKING:
@@ -96,12 +96,8 @@ def read_private_key(path: str | Path) -> Ed25519PrivateKey:
     ssh = data.lstrip().startswith(_PRIVATE[1])
     read = serialization.load_ssh_private_key if ssh else serialization.load_pem_private_key
     hint = "openssl genpkey -algorithm ed25519 -out key.pem makes one"
-    try:
+    with foreign(OptionError, expected=expected, where=shown(path), hint=hint):
         key: Any = read(data, None)
-    except Exception as error:  # noqa: BLE001 - whatever it says of bytes that are no key
-        raise OptionError(
-            expected=expected, got=one_line(error, lines=1), where=shown(path), hint=hint
-        ) from None
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         got = type(key).__name__
         raise OptionError(expected=expected, got=got, where=shown(path), hint=hint)
@@ -145,11 +141,8 @@ def _read_public_key(path: Path) -> Ed25519PublicKey:
         )
     ssh = data.lstrip().startswith(b"ssh-")
     read = serialization.load_ssh_public_key if ssh else serialization.load_pem_public_key
-    try:
+    with foreign(OptionError, expected=expected, where=where):
         key = read(data)
-    except Exception as error:  # noqa: BLE001 - whatever it says of bytes that are no key
-        got = one_line(error, lines=1)
-        raise OptionError(expected=expected, got=got, where=where) from None
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise OptionError(expected=expected, got=type(key).__name__, where=where)
     public: Ed25519PublicKey = key

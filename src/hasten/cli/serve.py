@@ -12,6 +12,7 @@ from typing import Literal
 from hasten.bundle import Bundle
 from hasten.cli.options import Repeated, megabytes, seconds
 from hasten.errors import OptionError
+from hasten.plain_file import read_plain, shown
 from hasten.serve.engine.cache import ResponseCache
 from hasten.serve.engine.request import Request
 from hasten.serve.http.server import Limits, Server
@@ -123,11 +124,5 @@ def _limits(body_mb: float, body_memory_mb: float | None, transfer_timeout: str)
 
 
 def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise OptionError(
-            expected="a JSON file of serving settings",
-            got=error.strerror or str(error),
-            where=f"--config {path}",
-        ) from error
+    expected, where = "a JSON file of serving settings", f"--config {shown(path)}"
+    return read_plain(path, expected=expected, where=where)
