@@ -17,6 +17,7 @@ __all__ = [
     "BudgetRecord",
     "CandidateRecord",
     "Evidence",
+    "FileRecord",
     "Interval",
     "Latency",
     "LedgerEntry",
@@ -109,6 +110,14 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     rows: RowVerdict | None = None
 
 
+class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a bundle, relative to the bundle's folder."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
 class PlanRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What to deploy: the steps applied, who runs it, and with which settings."""
 
@@ -149,3 +158,5 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     plan: PlanRecord
     evidence: Evidence
     environment: dict[str, Any]
+    #: Every file of the bundle but bundle.json and its signature; none from before 0.2.
+    files: tuple[FileRecord, ...] = ()

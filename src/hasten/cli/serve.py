@@ -9,8 +9,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
+from hasten.bundle import Bundle
 from hasten.cli.options import Flag, Repeated, megabytes, seconds
 from hasten.errors import OptionError
+from hasten.plain_file import read_plain, shown
 from hasten.serve.engine.cache import ResponseCache
 from hasten.serve.engine.request import Request
 from hasten.serve.http.control import Control, is_loopback, read_token
@@ -40,6 +42,8 @@ def serve(
     admin_address: str = "127.0.0.1",
     admin_token_file: Path | None = None,
     allowed_host: Repeated = None,
+    trust: Repeated = None,
+    delegate: str | None = None,
 ) -> int:
     """Serve models over HTTP with the V2 protocol, until Ctrl-C or SIGTERM.
 
@@ -80,6 +84,11 @@ def serve(
         A file with the token that clients have to send for it, as Authorization: Bearer TOKEN.
     allowed_host
         A name under which browsers find this server, beside addresses and the machine's own.
+    trust
+        A public key, or a folder of them: bundles signed by one may name a delegate. Repeat for
+        more.
+    delegate
+        The library for bundles that want a LiteRT delegate: lib.so:key=value,key=value.
     """
     import uvloop
 
@@ -100,8 +109,9 @@ def serve(
     if cache_bytes:
         ttl_ns = int(seconds(cache_ttl, "--cache-ttl") * 1e9) if cache_ttl else None
         cache = ResponseCache(cache_bytes, policy=cache_policy, ttl_ns=ttl_ns)
+    opened = partial(Bundle.open, trust=tuple(trust or ()), delegate=delegate)
     server = Server(
-        partial(find_all, paths, settings),
+        partial(find_all, paths, settings, opened),
         host=host,
         port=http_port,
         limits=limits,
@@ -169,11 +179,5 @@ def _limits(body_mb: float, body_memory_mb: float | None, transfer_timeout: str)
 
 
 def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise OptionError(
-            expected="a JSON file of serving settings",
-            got=error.strerror or str(error),
-            where=f"--config {path}",
-        ) from error
+    expected, where = "a JSON file of serving settings", f"--config {shown(path)}"
+    return read_plain(path, expected=expected, where=where)

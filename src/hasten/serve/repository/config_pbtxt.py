@@ -13,6 +13,7 @@ import msgspec
 
 from hasten.bundle.config_pbtxt import TRITON_TYPES
 from hasten.errors import ModelError, OptionError
+from hasten.plain_file import read_plain_text
 from hasten.runtimes import RUNTIMES
 from hasten.serve.engine.settings import (
     DynamicBatching,
@@ -123,20 +124,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
 def read_config(path: Path) -> ModelConfig:
     """Read a config.pbtxt; raises what ``parse_config`` does, and ModelError where it cannot."""
     expected = "a config.pbtxt of text"
-    try:
-        size = path.stat().st_size
-        if not path.is_file():
-            got = "a folder" if path.is_dir() else "something that is no regular file"
-            raise ModelError(expected=expected, got=got, where=str(path))
-        if size > _MAX_BYTES:
-            raise ModelError(expected=expected, got=f"{size} bytes", where=str(path))
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ModelError(
-            expected=expected, got=error.strerror or str(error), where=str(path)
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ModelError(expected=expected, got=str(error), where=str(path)) from None
+    text = read_plain_text(path, expected=expected, error=ModelError, max_bytes=_MAX_BYTES)
     return parse_config(text, str(path))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from hasten.bundle import Bundle, is_bundle
+from hasten.bundle import Bundle, OpenBundle, is_bundle
 from hasten.errors import ModelError
 from hasten.serve.repository.config_pbtxt import ModelConfig, read_config
 from hasten.serve.repository.layers import changed, merged, planned, with_batch
@@ -54,7 +54,9 @@ def entry_name(folder: Path) -> str:
     return require_name(Path(os.path.abspath(folder)).name, str(folder))
 
 
-def open_entry(folder: Path, user: Mapping[str, Any]) -> Servable:
+def open_entry(
+    folder: Path, user: Mapping[str, Any], open_one: OpenBundle = Bundle.open
+) -> Servable:
     """Open the versions that are to be served; ``user`` is the JSON form that goes on top.
 
     Raises ModelError for what cannot be served, BundleError for a damaged bundle, OptionError for
@@ -69,7 +71,7 @@ def open_entry(folder: Path, user: Mapping[str, Any]) -> Servable:
         )
     numbers, not_versions = version_folders(folder)
     chosen, missing = chosen_versions(numbers, config, user, str(folder))
-    opened = {number: _opened(folder / str(number), config) for number in chosen}
+    opened = {number: _opened(folder / str(number), config, open_one) for number in chosen}
     newest = opened[max(chosen)]
     usual = _usual(config, newest.source)
     settings = merged(newest.serving, usual, user, where=str(folder))
@@ -88,9 +90,9 @@ def open_entry(folder: Path, user: Mapping[str, Any]) -> Servable:
     )
 
 
-def _opened(folder: Path, config: ModelConfig | None) -> _Opened:
+def _opened(folder: Path, config: ModelConfig | None, open_one: OpenBundle) -> _Opened:
     if is_bundle(folder):
-        bundle = Bundle.open(folder)
+        bundle = open_one(folder)
         serving = planned(bundle.manifest, str(folder))
         preprocessing = bundle.manifest.plan.serving.get("preprocessing", {})
         source = bundle_version(bundle)
