@@ -236,7 +236,7 @@ def test_a_config_that_is_no_file_is_refused_and_not_passed_over(tmp_path: Path)
     folder = entry(tmp_path)
     config = folder / "config.pbtxt"
     config.symlink_to(tmp_path / "nothing")
-    assert "config.pbtxt of text, got No such file" in refused(folder)
+    assert "config.pbtxt of text, got no such file" in refused(folder)
     config.unlink()
     config.mkdir()
     assert "config.pbtxt of text, got a folder" in refused(folder)

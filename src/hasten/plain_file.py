@@ -76,7 +76,11 @@ def read_plain(
     opened = open_plain(path, expected=expected, error=error, max_bytes=max_bytes, where=where)
     with opened as file:
         try:
-            data = file.read(max_bytes + 1)
+            # Not max_bytes at once: Python makes room for all that is asked for.
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(size + 1)
+            if len(data) > size:
+                data += file.read(max_bytes + 1 - len(data))
         except OSError as problem:
             got = problem.strerror or type(problem).__name__
             raise error(expected=expected, got=got, where=where or shown(path)) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hasten.errors import ModelError, one_line
 from hasten.graph.external_data import external_tensors, read_external_data
 from hasten.graph.model import Model
-from hasten.graph.operators import undefined_in_default_domain
+from hasten.graph.operators import names_without_text, undefined_in_default_domain
 from hasten.graph.output_file import write_whole
 from hasten.graph.signature import Signature, TensorSpec
 from hasten.plain_file import read_plain, shown
@@ -193,6 +193,9 @@ def _check_complete(proto: onnx.ModelProto, where: str) -> None:
 def _checked_model(proto: onnx.ModelProto, name: str, *, where: str) -> Model:
     from onnx import checker
 
+    unreadable = names_without_text(proto)
+    if unreadable:
+        raise ModelError(expected="names in UTF-8", got=repr(unreadable[0]), where=where)
     undefined = undefined_in_default_domain(proto)
     if undefined:
         raise ModelError(

@@ -17,6 +17,7 @@ __all__ = [
     "attribute_of",
     "control_flow",
     "is_default_domain",
+    "names_without_text",
     "node_label",
     "operator_label",
     "undefined_in_default_domain",
@@ -64,6 +65,33 @@ def all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """Yield every node of a model, those inside subgraphs and functions included."""
     for scope in all_scopes(proto):
         yield from scope.node
+
+
+def names_without_text(proto: onnx.ModelProto) -> list[bytes]:
+    """Return the names of a model that are not UTF-8: protobuf gives these as bytes."""
+    found: list[bytes] = []
+    for scope in all_scopes(proto):
+        found += _bytes_among(_names_of(scope))
+    domains = [entry.domain for entry in proto.opset_import]
+    return found + _bytes_among([*domains, *(entry.key for entry in proto.metadata_props)])
+
+
+def _names_of(scope: Scope) -> Iterator[object]:
+    yield scope.name
+    for node in scope.node:
+        yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    if hasattr(scope, "initializer"):
+        yield from (tensor.name for tensor in scope.initializer)
+        for value in (*scope.input, *scope.output, *scope.value_info):
+            yield value.name
+            yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    else:
+        yield from (scope.domain, *scope.input, *scope.output, *scope.attribute)
+
+
+def _bytes_among(names: Iterable[object]) -> list[bytes]:
+    return [name for name in names if isinstance(name, bytes)]
 
 
 def attribute_of(node: onnx.NodeProto, name: str, default: Any) -> Any:

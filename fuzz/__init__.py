@@ -1,0 +1,1 @@
+"""Fuzzers of what reads the files and requests of strangers."""
