@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hasten.errors import ModelError, one_line
 from hasten.graph.external_data import external_tensors, read_external_data
+from hasten.graph.graph_bounds import require_bounded
 from hasten.graph.model import Model
 from hasten.graph.operators import undefined_in_default_domain
 from hasten.graph.output_file import write_whole
@@ -193,6 +194,7 @@ def _check_complete(proto: onnx.ModelProto, where: str) -> None:
 def _checked_model(proto: onnx.ModelProto, name: str, *, where: str) -> Model:
     from onnx import checker
 
+    require_bounded(proto, where)
     undefined = undefined_in_default_domain(proto)
     if undefined:
         raise ModelError(
