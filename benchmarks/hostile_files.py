@@ -148,7 +148,9 @@ def main() -> int:
         files.mkdir()
         outcomes = []
         for file in (*handmade(files), *mutated(files, count, seed)):
-            outcomes += [trial(words, folder, file) for words in commands(file, folder)]
+            for words in commands(file, folder):
+                outcomes.append(trial(words, folder, file))
+                _tell(outcomes[-1])
     finally:
         shutil.rmtree(folder)
     print(f"{count} mutated files (seed {seed}) beside those made by hand")
@@ -156,10 +158,15 @@ def main() -> int:
     print(f"most of the processor's time: {max(one.processor_s for one in outcomes):.1f} s")
     print(f"most memory of a process:     {max(one.memory_bytes for one in outcomes) / 1e9:.2f} GB")
     guilty = [one for one in outcomes if one.faults]
-    for one in guilty:
-        print(f"FAULT {', '.join(one.faults)}: hasten {' '.join(one.words)}: {one.said[-200:]}")
     print(f"faults: {len(guilty)}")
     return 1 if guilty else 0
+
+
+def _tell(found: Outcome) -> None:
+    """Print a fault as soon as it is found."""
+    if found.faults:
+        said = f"hasten {' '.join(found.words)}: {found.said[-200:]}"
+        print(f"FAULT {', '.join(found.faults)}: {said}", flush=True)
 
 
 def _counted(outcomes: list[Outcome]) -> str:

@@ -73,7 +73,7 @@ def test_inputs_that_nothing_can_hold_are_one_line(dims: list[int], tmp_path: Pa
     net = model([helper.make_node("Relu", ["x"], ["y"])], [value("x", dims)], [value("y", dims)])
     onnx.save(net, tmp_path / "net.onnx")
     complaint = hasten("bench", tmp_path / "net.onnx", "--rounds", 1).complaint
-    assert "elements" in complaint or "made up" in complaint
+    assert any(word in complaint for word in ("elements", "made up", "Unable to allocate"))
 
 
 def test_activations_far_larger_than_the_file_are_let(tmp_path: Path) -> None:

@@ -14,9 +14,17 @@ import resource
 import sys
 from contextlib import suppress
 
-__all__ = ["compile_limit_s", "let_grow", "memory_limit_bytes", "run_limit_s", "slim_limit_s"]
+__all__ = [
+    "TIME_VARIABLE",
+    "compile_limit_s",
+    "let_grow",
+    "memory_limit_bytes",
+    "run_limit_s",
+    "slim_limit_s",
+]
 
-_MEMORY, _TIME = "HASTEN_MODEL_MEMORY_MB", "HASTEN_MODEL_TIME_S"
+TIME_VARIABLE = "HASTEN_MODEL_TIME_S"
+_MEMORY = "HASTEN_MODEL_MEMORY_MB"
 #: Beyond what the process has when it begins; a hostile file may take a gigabyte, with the parent.
 _BASE_BYTES = 640 * 2**20
 _PER_FILE_BYTE, _PER_FED_BYTE = 8, 256
@@ -39,13 +47,13 @@ def memory_limit_bytes(file_bytes: int, fed_bytes: int) -> int:
 
 def run_limit_s(file_bytes: int, fed_bytes: int) -> float:
     """Return how long one run may take, in seconds of the processor."""
-    named = _named(_TIME)
+    named = _named(TIME_VARIABLE)
     return _BASE_S + (file_bytes + fed_bytes) / _RUN_BYTES_PER_S if named is None else named
 
 
 def compile_limit_s(file_bytes: int, usual_s: float) -> float:
     """Return how long compiling may take; ``usual_s`` is what the runtime takes for any model."""
-    named = _named(_TIME)
+    named = _named(TIME_VARIABLE)
     return _BASE_S + 4 * usual_s + file_bytes / _COMPILE_BYTES_PER_S if named is None else named
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hasten.errors import RuntimeFailureError
 from hasten.runtimes import any_runtime
-from hasten.worker.limits import run_limit_s
+from hasten.worker.limits import TIME_VARIABLE, run_limit_s
 from hasten.worker.protocol import (
     Cleaned,
     Fail,
@@ -165,7 +165,10 @@ class Worker:
         except TimeoutError:
             self._end(f"hung while {doing}")
             within_s = min(limit_s, processor_s)
-            raise RuntimeFailureError(f"{self._gone}: no answer within {within_s:.3g} s") from None
+            hint = "" if within_s < processor_s else f"; {TIME_VARIABLE} allows more"
+            raise RuntimeFailureError(
+                f"{self._gone}: no answer within {within_s:.3g} s{hint}"
+            ) from None
         except EOFError:
             self._end(f"crashed while {doing}")
             raise RuntimeFailureError(f"{self._gone}: {self._epitaph()}") from None
