@@ -12,7 +12,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _ALL = (
-    *("planted_ruin", "calibrators", "overhead", "agreement", "compare"),
+    *("hostile_files", "planted_ruin", "calibrators", "overhead", "agreement", "compare"),
     *("calibration", "equalization", "four_bits", "distillation", "mixed_precision"),
     *("lite0_chain", "detector"),
     *("demo", "race", "litert", "litert_gpu", "load"),

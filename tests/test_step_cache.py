@@ -23,7 +23,7 @@ from hasten.compress import (
 )
 from hasten.data import Samples
 from hasten.errors import RefusedError
-from hasten.graph import Model, model_from_proto
+from hasten.graph import AppliedStep, Model, model_from_proto
 from hasten.progress import Advance
 from hasten.tune.chain import apply_recipe
 from hasten.tune.recipe import Recipe
@@ -269,3 +269,27 @@ def test_a_training_goes_on_where_it_was_interrupted(
 
     assert resumed.models[-1].digest == whole.models[-1].digest
     assert list((tmp_path / "steps" / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize("at", [0, 40, 64, 65, 70, 100, 150, 300, 1000, 4000])
+def test_any_flipped_bit_of_an_entry_is_found(at: int, net: Model, tmp_path: Path) -> None:
+    cache = StepCache(tmp_path / "steps")
+    before = net
+    made = before.evolve(before.graph, before.signature, AppliedStep("a_step", {"ratio": 0.5}))
+    assert cache.keep("key", made, notes=["a note"]) == ""
+    (entry,) = (tmp_path / "steps").glob("*.model")
+    content = bytearray(entry.read_bytes())
+    content[at % len(content)] ^= 1 << at % 8
+    entry.write_bytes(content)
+    found = cache.find("key", before)
+    assert found.model is None
+    assert "damaged" in found.damage
+    assert not entry.exists()
+
+
+def test_nobody_else_may_look_into_the_cache(net: Model, tmp_path: Path) -> None:
+    cache = StepCache(tmp_path / "steps")
+    cache.keep("key", net.evolve(net.graph, net.signature, AppliedStep("a_step")))
+    (entry,) = (tmp_path / "steps").glob("*.model")
+    assert entry.parent.stat().st_mode & 0o777 == 0o700
+    assert entry.stat().st_mode & 0o777 == 0o600

@@ -25,7 +25,8 @@ _KINDS = {
     stat.S_IFCHR: "a device, which is no regular file",
     stat.S_IFBLK: "a device, which is no regular file",
 }
-_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+_UNITS = ((10**9, "GB"), (10**6, "MB"))
+_EXACT = 10**7
 
 
 def open_plain(
@@ -146,6 +147,6 @@ def _size(count: int) -> str:
     ('67.1 MB', '12 bytes')
     """
     for size, unit in _UNITS:
-        if count >= size:
+        if count >= max(size, _EXACT):
             return f"{count / size:.1f} {unit}"
     return f"{count} bytes"

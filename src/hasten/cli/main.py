@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from hasten.errors import HastenError
+from hasten.cli.ending import (
+    EndedError,
+    ending_as_interrupts,
+    explained,
+    with_standard_streams,
+)
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -70,13 +76,22 @@ def _overview() -> str:
 
 
 def main() -> None:
-    """Run a verb; exit 0 when done, 1 when a goal is unmet, 2 on bad input, 130 on Ctrl-C."""
+    """Run a verb; exit 0 when done, 1 when a goal is unmet, 2 on bad input, 130 on Ctrl-C.
+
+    SIGTERM and SIGHUP clean up as Ctrl-C does, and exit with 128 and their number.
+    """
+    with_standard_streams()
     try:
-        status = _run(sys.argv[1:])
+        with ending_as_interrupts():
+            status = _run(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:  # `hasten ... | head`: what is left in the buffer goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()
         status = _CLOSED_PIPE
+    except OSError as error:  # a full disk behind stdout
+        _silence_stdout()
+        sys.stderr.write(f"hasten: {explained(error)}\n")
+        status = _BAD_INPUT
     sys.exit(status)
 
 
@@ -84,17 +99,30 @@ def _run(arguments: list[str]) -> int:
     if arguments in ([], ["--help"], ["-h"]):
         sys.stdout.write(_overview())  # at once: reading verbs and drawing boxes takes longer
         return _DONE
-    from cyclopts import CycloptsError
-
     try:
-        status = _app()(arguments)
-    except (HastenError, CycloptsError) as error:
-        _fail(" ".join(str(error).split()), _BAD_INPUT)
+        from cyclopts import CycloptsError
+
+        try:
+            status = _app()(arguments)
+        except CycloptsError as error:
+            return _failed(" ".join(str(error).split()), _BAD_INPUT)
+    except EndedError as error:
+        return _failed(f"ended by {error}; nothing was written", error.status)
     except KeyboardInterrupt:
-        _fail("interrupted before anything was measured; nothing was written", _INTERRUPTED)
+        line = "interrupted before anything was measured; nothing was written"
+        return _failed(line, _INTERRUPTED)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the last place there is: a line, not a traceback
+        return _failed(explained(error), _BAD_INPUT)
     return status if isinstance(status, int) else _DONE
 
 
-def _fail(message: str, status: int) -> NoReturn:
+def _failed(message: str, status: int) -> int:
     sys.stderr.write(f"hasten: {message}\n")
-    sys.exit(status)
+    return status
+
+
+def _silence_stdout() -> None:
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -54,7 +54,7 @@ def load_samples(
     """
     is_path = isinstance(source, str | os.PathLike)
     label = str(source) if is_path else "data"
-    is_folder = is_path and Path(source).is_dir()
+    is_folder = is_path and os.path.isdir(source)
     wanted = _wanted(preprocessing, signature, label, is_folder=is_folder)
     if is_folder:
         samples = read_image_folder(
@@ -155,10 +155,10 @@ def _read_arrays(source: Source, signature: Signature, label: str) -> Samples:
     path = Path(source)
     if path.suffix == ".npz":
         return read_npz(path, signature)
-    if not path.exists() and is_object_path(str(source)):
+    if not os.path.exists(path) and is_object_path(str(source)):
         return read_callable(str(source), signature)
     raise DataError(
         expected="an .npz, a folder of images or package.module:callable",
-        got="another kind of file" if path.exists() else "no such file or folder",
+        got="another kind of file" if os.path.exists(path) else "no such file or folder",
         where=str(source),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from hasten.graph import Signature, TensorSpec, numpy_dtype
 
 __all__ = ["draw_inputs"]
 
+#: All samples together; drawn as floats.
+_MOST_BYTES, _BYTES = 256 * 2**20, 4
+
 
 def draw_inputs(signature: Signature, count: int, seed: int) -> dict[str, NDArray[Any]]:
     """Draw ``count`` samples for every input, each input from a random stream of its own.
@@ -21,10 +25,32 @@ def draw_inputs(signature: Signature, count: int, seed: int) -> dict[str, NDArra
     """
     sizes = {spec.batch for spec in signature.inputs} - {None}
     with_batch_axis = len(sizes) > 1
+    count = _fitting(signature, count, with_batch_axis)
     return {
         spec.name: _draw(spec, _shape(spec, count, with_batch_axis), [seed, index])
         for index, spec in enumerate(signature.inputs)
     }
+
+
+def _fitting(signature: Signature, count: int, with_batch_axis: bool) -> int:
+    """Return how many samples are drawn: fewer than ``count`` where they are large.
+
+    Raises ModelError where one alone is too large to be made up.
+    """
+    one_bytes = sum(
+        math.prod(_shape(spec, 1, with_batch_axis)) * _BYTES for spec in signature.inputs
+    )
+    if one_bytes > _MOST_BYTES:
+        raise ModelError(
+            expected=f"inputs of at most {_MOST_BYTES // 2**20} MB to be made up",
+            got=", ".join(str(spec) for spec in signature.inputs)[:200],
+            where="synthetic data",
+            hint="give --data",
+        )
+    # What the batch fixes has to come out whole.
+    fixed = signature.batch or 1
+    most = _MOST_BYTES // max(1, one_bytes)
+    return min(count, max(fixed, most))
 
 
 def _shape(spec: TensorSpec, count: int, with_batch_axis: bool) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -92,7 +93,7 @@ def _from_name(
 ) -> Model:
     path = Path(source)
     suffix = path.suffix.lower()
-    if isinstance(source, str) and is_object_path(source) and not path.exists():
+    if isinstance(source, str) and is_object_path(source) and not os.path.exists(path):
         _refuse_inputs(example, (), source)
         return export_torch(source, inputs, scratch=scratch, keep_batch_norms=keep_batch_norms)
     if suffix == ".pt2":
@@ -107,11 +108,11 @@ def _from_name(
 def _not_read(path: Path) -> ModelError:
     suffix = path.suffix.lower()
     hint = _HINTS.get(suffix, "")
-    if (path / "saved_model.pb").is_file():
+    if os.path.isfile(path / "saved_model.pb"):
         got, hint = "a TensorFlow SavedModel folder", _SAVED_MODEL_HINT
-    elif path.is_dir():
+    elif os.path.isdir(path):
         got = "a folder"
-    elif not path.exists() and not hint:
+    elif not os.path.exists(path) and not hint:
         got = "no such file"
     else:
         got = f"a {suffix} file" if suffix else "a file without suffix"

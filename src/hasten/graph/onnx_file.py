@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hasten.errors import ModelError, one_line
 from hasten.graph.external_data import external_tensors, read_external_data
+from hasten.graph.graph_bounds import require_bounded
 from hasten.graph.model import Model
 from hasten.graph.operators import names_without_text, undefined_in_default_domain
 from hasten.graph.output_file import write_whole
@@ -196,6 +197,7 @@ def _checked_model(proto: onnx.ModelProto, name: str, *, where: str) -> Model:
     unreadable = names_without_text(proto)
     if unreadable:
         raise ModelError(expected="names in UTF-8", got=repr(unreadable[0]), where=where)
+    require_bounded(proto, where)
     undefined = undefined_in_default_domain(proto)
     if undefined:
         raise ModelError(

@@ -32,7 +32,7 @@ def require_free_file(path: Path, *, force: bool) -> None:
         raise _cannot_write(path, error) from None
 
 
-def write_whole(path: Path, payload: bytes) -> None:
+def write_whole(path: Path, payload: bytes, *, mode: int = 0o644) -> None:
     """Write beside the path first, then rename; raises OutputError where it cannot."""
     try:
         descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -41,11 +41,13 @@ def write_whole(path: Path, payload: bytes) -> None:
     try:
         with open(descriptor, "wb") as file:
             file.write(payload)
-        os.chmod(beside, 0o644)
+        os.chmod(beside, mode)
         os.replace(beside, path)
-    except OSError as error:
+    except BaseException as error:
         Path(beside).unlink(missing_ok=True)
-        raise _cannot_write(path, error) from None
+        if isinstance(error, OSError):
+            raise _cannot_write(path, error) from None
+        raise
 
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:

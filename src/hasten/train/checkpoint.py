@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 from dataclasses import dataclass, field, fields
@@ -10,13 +11,15 @@ from typing import Any
 
 import torch
 
+from hasten.cache_folder import private_folder
 from hasten.errors import ModelError, OutputError, one_line
 from hasten.graph import write_whole
 
 __all__ = ["Checkpoint", "read_checkpoint", "write_checkpoint"]
 
 _FILE = "training.pt"
-_FORMAT = 1
+_FORMAT = 2
+_SEAL = b"\nsha256 "
 
 
 @dataclass
@@ -47,8 +50,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     state = {each.name: getattr(checkpoint, each.name) for each in fields(checkpoint)}
     torch.save(state, content)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / _FILE, content.getvalue())
+        private_folder(folder)
+        write_whole(folder / _FILE, _sealed(content.getvalue()), mode=0o600)
     except (OSError, OutputError) as error:
         got = error.got if isinstance(error, OutputError) else error.strerror or str(error)
         raise OutputError(
@@ -68,9 +71,17 @@ def read_checkpoint(folder: Path, key: str) -> Checkpoint | None:
     if not path.exists():
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        state = _opened(path.read_bytes())
+        content = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
         found = Checkpoint(**content)
-    except (OSError, RuntimeError, EOFError, TypeError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        TypeError,
+        ValueError,
+        pickle.UnpicklingError,
+    ) as error:
         raise ModelError(
             expected="a checkpoint of a training",
             got=one_line(error, lines=1),
@@ -85,3 +96,16 @@ def read_checkpoint(folder: Path, key: str) -> Checkpoint | None:
             hint="give another folder, or remove it to begin anew",
         )
     return found
+
+
+def _sealed(state: bytes) -> bytes:
+    """Append the digest: behind the archive that torch writes, where torch.load passes it over."""
+    return state + _SEAL + hashlib.sha256(state).hexdigest().encode()
+
+
+def _opened(content: bytes) -> bytes:
+    """Return what was sealed; raises ValueError where a bit of it is another."""
+    state, _, digest = content.rpartition(_SEAL)
+    if digest != hashlib.sha256(state).hexdigest().encode():
+        raise ValueError("its digest is that of other bytes")
+    return state

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 import hasten
-from hasten.cache_folder import cache_folder
+from hasten.cache_folder import cache_folder, private_folder
 from hasten.compress import Context, StepConfig
 from hasten.errors import OutputError, one_line
 from hasten.graph import AppliedStep, Model, Signature, write_whole
@@ -22,7 +22,7 @@ from hasten.tune.stopwatch import RuntimeStopwatch
 
 __all__ = ["Lookup", "StepCache", "step_key"]
 
-_FORMAT = 1
+_FORMAT = 2
 #: Beyond this, results that were not used for longest go.
 _CAPACITY_BYTES = 4 * 2**30
 #: Packages whose release may change what a step makes.
@@ -50,10 +50,12 @@ class _Part(msgspec.Struct, frozen=True):
 
 
 class _Head(msgspec.Struct, frozen=True):
-    """The first line of an entry; the bytes of its one or two models follow it."""
+    """The second line of an entry; the bytes of its one or two models follow it.
+
+    The first line is the SHA-256, in hex, of all that follows: of this head as well.
+    """
 
     format: int
-    sha256: str
     parts: tuple[_Part, ...]
     notes: tuple[str, ...] = ()
 
@@ -76,7 +78,7 @@ class StepCache:
     def problem(self) -> str:
         """Say why nothing can be kept here, or nothing; makes the folder."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            private_folder(self._folder)
             tempfile.TemporaryFile(dir=self._folder).close()
         except OSError as error:
             return f"the step cache cannot be used: {one_line(error)}"
@@ -109,12 +111,14 @@ class StepCache:
         content = b"".join(model.payload for model in models)
         head = _Head(
             _FORMAT,
-            hashlib.sha256(content).hexdigest(),
             tuple(_Part(len(one.payload), one.signature, one.steps[-1]) for one in models),
             tuple(notes),
         )
         try:
-            write_whole(self._path(key), msgspec.json.encode(head) + b"\n" + content)
+            private_folder(self._folder)
+            entry = msgspec.json.encode(head) + b"\n" + content
+            digest = hashlib.sha256(entry).hexdigest().encode()
+            write_whole(self._path(key), digest + b"\n" + entry, mode=0o600)
             self._make_room()
         except (OutputError, OSError) as error:
             return f"the step cache cannot be written: {one_line(error)}"
@@ -193,12 +197,15 @@ def _decoded(content: bytes, before: Sequence[Model]) -> tuple[_Head | None, lis
     """Return the head of an entry and its models; nothing where it is not as it was written."""
     import onnx
 
-    line, _, payload = content.partition(b"\n")
+    digest, _, entry = content.partition(b"\n")
+    if digest != hashlib.sha256(entry).hexdigest().encode():
+        return None, []
+    line, _, payload = entry.partition(b"\n")
     try:
         head = msgspec.json.decode(line, type=_Head)
     except msgspec.DecodeError:
         return None, []
-    if head.format != _FORMAT or hashlib.sha256(payload).hexdigest() != head.sha256:
+    if head.format != _FORMAT:
         return None, []
     found, at = [], 0
     for part, source in zip(head.parts, before, strict=False):

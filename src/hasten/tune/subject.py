@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def open_subject(text: str, wanted: Wanted, scratch: Path) -> Subject:
 
 def _split(text: str) -> tuple[str, str | None]:
     name, at, runtime = text.rpartition("@")
-    if not at or Path(text).exists():
+    if not at or os.path.exists(text):
         return text, None
     if runtime not in RUNTIMES:
         raise OptionError(

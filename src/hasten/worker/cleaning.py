@@ -8,15 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hasten.errors import RefusedError
-from hasten.graph import Arrays, Model, clean
+from hasten.graph import Arrays, Model, all_nodes, clean
 from hasten.runtimes import Execution, get_runtime
+from hasten.worker.limits import let_grow, slim_limit_s
 from hasten.worker.process import Worker
 from hasten.worker.protocol import Clean, Cleaned
 from hasten.worker.shared_arrays import SharedMemory, new_memory
 
 __all__ = ["clean_file", "cleaned"]
-
-_NO_LIMIT_S = float("inf")
 
 
 def cleaned(model: Model, feed: Arrays, scratch: Path, *, keep_batch_norms: bool = False) -> Model:
@@ -47,7 +46,9 @@ def cleaned(model: Model, feed: Arrays, scratch: Path, *, keep_batch_norms: bool
                 source=descriptor,
             )
             worker.begin(request)
-            refusal = worker.answer(Cleaned, _NO_LIMIT_S, f"cleaning {model.name}").refusal
+            nodes = sum(1 for _ in all_nodes(model.graph))
+            limit_s = slim_limit_s(len(model.payload), nodes)
+            refusal = worker.answer(Cleaned, limit_s, f"cleaning {model.name}").refusal
             if refusal:
                 raise RefusedError(refusal)
             return replace(model, content=onnx.load_model_from_string(after.read_bytes()))
@@ -60,6 +61,7 @@ def clean_file(request: Clean, feed: Arrays) -> str:
     import numpy as np
     import onnx
 
+    let_grow(os.path.getsize(request.model), sum(array.nbytes for array in feed.values()))
     graph = onnx.load_model(request.model, load_external_data=False)
     model = Model(request.name, graph, request.signature)
     runtime = get_runtime("onnxruntime")

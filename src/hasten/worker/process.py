@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hasten.errors import RuntimeFailureError
+from hasten.runtimes import any_runtime
+from hasten.worker.limits import TIME_VARIABLE, run_limit_s
 from hasten.worker.protocol import (
     Cleaned,
     Fail,
@@ -43,6 +45,8 @@ R = TypeVar("R", Opened, Times, Located, Predicted, Ran, Cleaned)
 _MAX_POLL_MS = 2**31 - 1
 #: As much of what the process printed is looked at when it crashed.
 _LOG_TAIL_BYTES = 8192
+#: A process gets at least this share of its time of a processor; how often it is looked at.
+_WAIT_TIMES, _LOOK_S = 10.0, 0.25
 
 
 class Worker:
@@ -60,6 +64,7 @@ class Worker:
         scratch.mkdir(parents=True, exist_ok=True)
         self._gone = ""
         self._peak_bytes = 0
+        self._run_limit_s = math.inf
         to_child, requests = os.pipe()
         replies, from_child = os.pipe()
         self._requests = os.fdopen(requests, "wb")
@@ -82,8 +87,11 @@ class Worker:
                 self._tell(request)
 
     def answer(self, kind: type[R], limit_s: float, doing: str) -> R:
-        """Wait for the answer to what was begun, of this kind; ``doing`` is said in errors."""
-        return self._await(kind, limit_s, doing)
+        """Wait for the answer to what was begun, of this kind; ``doing`` is said in errors.
+
+        The limit is of the processor's time, so that a busy machine does not make it shorter.
+        """
+        return self._await(kind, _WAIT_TIMES * limit_s, doing, limit_s)
 
     def begin_open(
         self, runtime: str, lowered: Lowered, execution: Execution, samples: Path
@@ -92,6 +100,9 @@ class Worker:
 
         Then ask for ``opened``. What goes wrong is said there.
         """
+        fed_bytes = sum(file.stat().st_size for file in samples.glob("*.npy"))
+        usual_s = 2 * any_runtime(runtime).open_s
+        self._run_limit_s = run_limit_s(lowered.size_bytes, fed_bytes) + usual_s
         self.begin(Open(runtime, lowered, execution, str(samples), sys.path))
 
     def opened(self, limit_s: float) -> Opened:
@@ -99,7 +110,9 @@ class Worker:
         until_s = time.monotonic() + limit_s
         opened = self._await(Opened, limit_s, "compiling")
         left_s = until_s - time.monotonic()
-        first = self._ask(Measure(1, 0), Times, left_s, "running for the first time")
+        self.begin(Measure(1, 0))
+        doing = "running for the first time"
+        first = self._await(Times, left_s, doing, self._run_limit_s)
         left_s = until_s - time.monotonic()
         located = self._ask(Locate(), Located, left_s, "saying where operators run")
         open_ns = opened.open_ns + max(first.runs_ns)
@@ -144,14 +157,18 @@ class Worker:
         self._signal(signal.SIGCONT)
         send(self._requests, request)
 
-    def _await(self, kind: type[R], limit_s: float, doing: str) -> R:
+    def _await(self, kind: type[R], limit_s: float, doing: str, processor_s: float = math.inf) -> R:
         if self._gone:
             raise RuntimeFailureError(f"not {doing}: the worker process is gone ({self._gone})")
         try:
-            reply = self._reply(limit_s)
+            reply = self._reply(limit_s, processor_s)
         except TimeoutError:
             self._end(f"hung while {doing}")
-            raise RuntimeFailureError(f"{self._gone}: no answer within {limit_s:.3g} s") from None
+            within_s = min(limit_s, processor_s)
+            hint = "" if within_s < processor_s else f"; {TIME_VARIABLE} allows more"
+            raise RuntimeFailureError(
+                f"{self._gone}: no answer within {within_s:.3g} s{hint}"
+            ) from None
         except EOFError:
             self._end(f"crashed while {doing}")
             raise RuntimeFailureError(f"{self._gone}: {self._epitaph()}") from None
@@ -165,14 +182,30 @@ class Worker:
         self._peak_bytes = reply.peak_bytes
         return reply
 
-    def _reply(self, limit_s: float) -> Reply:
+    def _reply(self, limit_s: float, processor_s: float) -> Reply:
         poll = select.poll()
         poll.register(self._replies, select.POLLIN)
-        if not poll.poll(min(_MAX_POLL_MS, math.ceil(max(0.0, min(limit_s, 1e6)) * 1e3))):
-            raise TimeoutError
+        begin_s, used_s = time.monotonic(), self._processor_s()
+        left_s, spare_s = limit_s, processor_s
+        while not poll.poll(_milliseconds(min(left_s, max(spare_s, _LOOK_S)))):
+            left_s = limit_s - (time.monotonic() - begin_s)
+            spare_s = processor_s - (self._processor_s() - used_s)
+            if left_s <= 0 or spare_s <= 0:
+                raise TimeoutError
         reply = receive_reply(self._replies)
         self._signal(signal.SIGSTOP)
         return reply
+
+    def _processor_s(self) -> float:
+        """Return the processor's time that the process has taken; where unknown, the clock's."""
+        try:
+            with open(
+                f"/proc/{self._process.pid}/stat", encoding="ascii", errors="replace"
+            ) as file:
+                fields = file.read().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except (OSError, IndexError, ValueError):
+            return time.monotonic()
 
     def _signal(self, number: signal.Signals) -> None:
         # Not Popen.send_signal, which may reap the process: its group is to be ended first.
@@ -204,6 +237,10 @@ class Worker:
         self._log.close()
         with suppress(BrokenPipeError):  # a request that a dead worker never read
             self._requests.close()
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(_MAX_POLL_MS, math.ceil(max(0.0, min(seconds, 1e6)) * 1e3))
 
 
 def _start(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from hasten.errors import RuntimeFailureError
+from hasten.runtimes import any_runtime
+from hasten.worker.limits import compile_limit_s, run_limit_s
 from hasten.worker.process import Worker
 from hasten.worker.protocol import Open, Opened, Ran, Run
 from hasten.worker.shared_arrays import SharedMemory, new_memory
@@ -24,8 +26,8 @@ __all__ = ["WorkerSession", "in_worker"]
 
 T = TypeVar("T")
 
-#: What a model takes is not known here, and no deadline is set: Ctrl-C ends what takes too long.
-_NO_LIMIT_S = float("inf")
+#: As long as loading a teacher or a module of the user's may take, whose size is not known.
+_USUAL_S = 60.0
 
 
 class WorkerSession:
@@ -48,6 +50,8 @@ class WorkerSession:
             raise
         self._opening = self._running = False
         self._turn = 1
+        self._file_bytes = 0
+        self._usual_s = self._limit_s = 0.0
 
     def open(self, runtime: str, lowered: Lowered, execution: Execution) -> None:
         """Compile a model in the place of the one before, while the caller goes on.
@@ -55,6 +59,8 @@ class WorkerSession:
         What goes wrong in it is said by the next run.
         """
         self._await_opened()
+        self._file_bytes = lowered.size_bytes
+        self._usual_s = max(any_runtime(runtime).open_s, 0.0 if lowered.path else _USUAL_S)
         self._worker.begin(Open(runtime, lowered, execution, "", sys.path))
         self._opening = True
 
@@ -94,17 +100,20 @@ class WorkerSession:
         self._await_opened()
         self._turn = 2 if self._turn == 1 else 1
         places = self._memories[0].write(feed)
+        fed_bytes = sum(place.size for place in places)
+        self._limit_s = run_limit_s(self._file_bytes, fed_bytes) + self._usual_s
         self._worker.begin(Run(places, self._descriptors[0], self._descriptors[self._turn]))
         self._running = True
 
     def _await_opened(self) -> None:
         if self._opening:
             self._opening = False
-            self._worker.answer(Opened, _NO_LIMIT_S, "compiling")
+            limit_s = compile_limit_s(self._file_bytes, self._usual_s)
+            self._worker.answer(Opened, limit_s, "compiling")
 
     def _end(self) -> Arrays:
         self._running = False
-        ran = self._worker.answer(Ran, _NO_LIMIT_S, "running")
+        ran = self._worker.answer(Ran, self._limit_s, "running")
         return self._memories[self._turn].read(ran.outputs)
 
     def _close_memory(self) -> None:

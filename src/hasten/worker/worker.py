@@ -24,6 +24,7 @@ from hasten.data.answers import RunWriter
 from hasten.errors import HastenError
 from hasten.runtimes import Arrays, Placement, Placing, any_runtime
 from hasten.runtimes.vendor import reported
+from hasten.worker.limits import let_grow
 from hasten.worker.memory import peak_memory_bytes
 from hasten.worker.protocol import (
     Clean,
@@ -68,12 +69,16 @@ class Candidate:
     def __init__(self, request: Open) -> None:
         runtime = any_runtime(request.runtime)
         execution = request.execution
+        self._file_bytes = request.lowered.size_bytes
+        self._on_cpu = execution.device == "cpu"
+        self._may_grow(0)
         self._signature = request.lowered.signature
         self._batch = self._signature.batch or execution.batch
         self._feeds: Sequence[Arrays] = ()
         if request.samples:
             samples = Samples.load(Path(request.samples))
             self._feeds = _first_feeds(samples, self._signature, execution.batch)
+            self._may_grow(execution.instances * max(map(_fed_bytes, self._feeds), default=0))
         self._sessions = [
             runtime.open(request.lowered, execution) for _ in range(execution.instances)
         ]
@@ -97,6 +102,11 @@ class Candidate:
         ]
         return [future.result() for future in futures]
 
+    def _may_grow(self, fed_bytes: int) -> None:
+        """Allow memory for a feed; a driver of another device reserves far more than it takes."""
+        if self._on_cpu:
+            let_grow(self._file_bytes, fed_bytes)
+
     def locate(self) -> Placement | None:
         """Return where operators run, where the runtime tells."""
         session = self._sessions[0]
@@ -104,6 +114,7 @@ class Candidate:
 
     def run(self, request: Run) -> Ran:
         """Run the first session on arrays that the parent has written, and write the outputs."""
+        self._may_grow(sum(place.size for place in request.feed))
         outputs = self._sessions[0].run(_shared(request.source).read(request.feed))
         return Ran(_shared(request.target).write(outputs), peak_memory_bytes())
 
@@ -114,8 +125,13 @@ class Candidate:
         writer = RunWriter(Path(request.out))
         for at, (feed, _) in enumerate(samples.batches(self._signature, request.batch)):
             left = len(samples) - at * alone
+            self._may_grow(_fed_bytes(feed))
             writer.add(self._sessions[0].run(feed), min(alone, left))
         writer.close()
+
+
+def _fed_bytes(feed: Arrays) -> int:
+    return sum(array.nbytes for array in feed.values())
 
 
 @cache
