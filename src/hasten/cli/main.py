@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from hasten.errors import HastenError
+from hasten.printable import printable
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -95,5 +96,5 @@ def _run(arguments: list[str]) -> int:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    sys.stderr.write(f"hasten: {message}\n")
+    sys.stderr.write(f"hasten: {printable(message)}\n")
     sys.exit(status)

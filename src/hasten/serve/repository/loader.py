@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from hasten.errors import HastenError, ModelError, UnknownModelError
+from hasten.printable import printable
 from hasten.serve.engine.model import ModelSource
 from hasten.serve.repository.reasons import without_folders
 from hasten.serve.repository.tensors import offered
@@ -98,7 +99,7 @@ class Loader:
         """Return what clients may read of an error: it names no folder of this machine."""
         folders = {str(place.path.parent) for place in self._places.values()}
         folders |= {str(place.path.parent.resolve()) for place in self._places.values()}
-        return without_folders(str(error), folders - {".", "/"})
+        return printable(without_folders(str(error), folders - {".", "/"}))
 
     def report(self, name: str, version: int) -> Path | None:
         """Return the page of the bundle that this version came from, if it came from one."""
