@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -14,18 +15,34 @@ from hasten.serve.http.exchange import HttpError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Inflation", "room"]
+__all__ = ["Inflation", "room", "searchable"]
 
 #: What zlib calls the formats; identity is none.
 _WINDOWS = {b"gzip": 31, b"deflate": 15}
 #: What is inflated at once: by the loop, and by a thread, which lets go of the interpreter.
 _FIRST_BYTES, _STEP_BYTES, _FED_BYTES = 65_536, 1 << 19, 1 << 14
+#: A text that is longer is not copied.
+_TEXT_BYTES = 32_768
 _THREADS = ThreadPoolExecutor(1, "inflate")
 
 
-def room(size: int) -> memoryview:
-    """Return memory for a body; what no client fills takes none of the machine's."""
+def room(size: int, *, text: bool = False) -> memoryview:
+    """Return memory for a body; what no client fills takes none of the machine's.
+
+    A long ``text`` can be searched where it is.
+    """
+    if text and size > _TEXT_BYTES:
+        return memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
     return np.empty(size, np.uint8).data
+
+
+def searchable(body: bytes | memoryview) -> bytes | bytearray | mmap.mmap:
+    """Return a body as what can be searched; a copy where it is short or no text."""
+    if isinstance(body, bytes):
+        return body
+    if isinstance(body.obj, bytearray | mmap.mmap) and len(body.obj) == len(body):
+        return body.obj
+    return bytes(body)
 
 
 class Inflation:
@@ -52,7 +69,7 @@ class Inflation:
 
     async def rest(self, count: Callable[[int], None]) -> memoryview:
         """Return the whole; ``count`` is told of each piece how long it is, and may refuse it."""
-        target = room(self._limit)
+        target = mmap.mmap(-1, self._limit, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         piece, length = self._begun, 0
         loop = asyncio.get_running_loop()
         while True:
@@ -64,7 +81,8 @@ class Inflation:
             target[length : length + len(piece)] = piece
             length += len(piece)
             if self._over():
-                return target[:length]
+                target.resize(length)
+                return memoryview(target)
             piece = await loop.run_in_executor(_THREADS, self._step, _STEP_BYTES)
 
     def _step(self, most: int) -> bytes:

@@ -32,7 +32,7 @@ class Peer:
 
 
 class BodyMemory:
-    """One budget for bodies as far as they have come, and for answers until they are taken.
+    """One budget for bodies as far as they have come, and one for answers until they are taken.
 
     A body is admitted where all that it promises would fit now, and counted as it comes. Where
     those that were admitted together do not fit, who lacks room waits for it; the server ends the
@@ -40,12 +40,22 @@ class BodyMemory:
     loop's thread alone.
     """
 
-    __slots__ = ("_peer_limit_bytes", "held_bytes", "limit_bytes", "refused", "short", "waiting")
+    __slots__ = (
+        "_peer_limit_bytes",
+        "answer_bytes",
+        "held_bytes",
+        "limit_bytes",
+        "refused",
+        "short",
+        "waiting",
+    )
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self._peer_limit_bytes = limit_bytes - limit_bytes // _OTHERS_SHARE
         self.held_bytes = 0
+        #: What answers hold that are being computed, or are not taken.
+        self.answer_bytes = 0
         #: Requests that were told that there is no room for them.
         self.refused = 0
         #: Whether room was lacking since this was last unset.
@@ -77,8 +87,28 @@ class BodyMemory:
         exchange.pipeline.held_bytes += size
         exchange.pipeline.peer.held_bytes += size
 
+    def expect_answer(self, exchange: Exchange, size: int) -> bool:
+        """Count an answer that is to come; False where there is no room for it.
+
+        One that is the only one may be as large as it is.
+        """
+        if self.answer_bytes and self.answer_bytes + size > self.limit_bytes:
+            self.short = True
+            return False
+        self.count_answer(exchange, size)
+        return True
+
+    def count_answer(self, exchange: Exchange, size: int) -> None:
+        """Count an answer that is held already."""
+        self.answer_bytes += size
+        exchange.answer_bytes += size
+        exchange.pipeline.held_bytes += size
+
     def give_back(self, exchange: Exchange) -> None:
         """Count nothing for a request any more."""
+        size, exchange.answer_bytes = exchange.answer_bytes, 0
+        self.answer_bytes -= size
+        exchange.pipeline.held_bytes -= size
         size, exchange.held_bytes = exchange.held_bytes, 0
         self.held_bytes -= size
         exchange.pipeline.held_bytes -= size
@@ -91,7 +121,16 @@ class BodyMemory:
         """Return, and count, what is answered where there is no room."""
         self.refused += 1
         return OverloadedError(
-            f"Expected room for the body, got none: other requests hold"
+            f"Expected room for the body, got none: bodies of other requests hold"
             f" {self.held_bytes} of {self.limit_bytes} bytes",
+            retry_after_s=1.0,
+        )
+
+    def answer_refusal(self) -> OverloadedError:
+        """Return, and count, what is answered where there is no room for the answer."""
+        self.refused += 1
+        return OverloadedError(
+            f"Expected room for the answer, got none: other answers hold"
+            f" {self.answer_bytes} of {self.limit_bytes} bytes",
             retry_after_s=1.0,
         )

@@ -248,7 +248,8 @@ class Connection(asyncio.BufferedProtocol):
         elif not admitted:
             self._passing = size
         else:
-            self._body, self._filled, self._counted = room(size), 0, 0
+            text = head.header_bytes is None and not head.encoding
+            self._body, self._filled, self._counted = room(size, text=text), 0, 0
             here = data[end:]
             self._count_body(len(here))
             self._body[: len(here)] = here

@@ -89,6 +89,7 @@ class Exchange:
     """A request whose answer may come later. Answers leave in the order of the requests."""
 
     __slots__ = (
+        "answer_bytes",
         "body",
         "connection",
         "head",
@@ -109,7 +110,7 @@ class Exchange:
         self.body: bytes | memoryview = b""
         self.header_bytes = head.header_bytes
         #: What its body, and the answer that is to come, count in the memory of all.
-        self.held_bytes = 0
+        self.held_bytes = self.answer_bytes = 0
         #: What the answer says of the connection, if anything: ``close`` ends it.
         self.connection = head.connection
         #: The answer, while it waits for those before it.

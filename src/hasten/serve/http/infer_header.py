@@ -21,6 +21,8 @@ __all__ = [
     "InputTensor",
     "RequestedOutput",
     "binary_size",
+    "flag_parameter",
+    "has_one_meaning",
     "parse_header",
     "raw_header",
     "whole_parameter",
@@ -66,6 +68,25 @@ def parse_header(text: bytes) -> InferHeader:
         raise InvalidRequestError(
             f"Expected an infer request as JSON, got another: {error}"
         ) from error
+
+
+def has_one_meaning(text: bytes, header: InferHeader) -> bool:
+    """Return whether JSON surely has no key twice; ``header`` is what it was read as.
+
+    Each key has a colon: where there are no more of those than keys were read, none was passed
+    over. Where there are more, they may be in texts, or in keys that nobody knows.
+    """
+    keys = 1 + bool(header.id) + _parameter_keys(header.parameters)
+    for tensor in header.inputs:
+        keys += 3 + (tensor.data is not msgspec.UNSET) + _parameter_keys(tensor.parameters)
+    if header.outputs is not None:
+        keys += 1 + len(header.outputs)
+        keys += sum(_parameter_keys(one.parameters) for one in header.outputs)
+    return text.count(b":") == keys
+
+
+def _parameter_keys(parameters: dict[str, Any]) -> int:
+    return 1 + len(parameters) if parameters else 0
 
 
 def raw_header(model: ServedModel, size: int) -> InferHeader:
@@ -132,4 +153,12 @@ def whole_parameter(parameters: dict[str, Any], name: str) -> int:
     value = parameters.get(name, 0)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise InvalidRequestError(f"Expected parameter {name} of 0 or more, got {value!r}")
+    return value
+
+
+def flag_parameter(parameters: dict[str, Any], name: str, *, default: bool) -> bool:
+    """Return a parameter that is true or false; raises InvalidRequestError."""
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidRequestError(f"Expected parameter {name} true or false, got {value!r}")
     return value

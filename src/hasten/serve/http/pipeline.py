@@ -121,14 +121,14 @@ class Pipeline:
             self.on_turn()
 
     def expect_answer(self, exchange: Exchange, size: int) -> None:
-        """Count an answer that is going to be large; raises OverloadedError without room for it.
+        """Count an answer that is going to be large; raises OverloadedError without room for it."""
+        if not self._memory.expect_answer(exchange, size):
+            raise self._memory.answer_refusal()
 
-        One that is alone may be as large as it is.
-        """
-        memory = self._memory
-        if memory.held_bytes > exchange.held_bytes and not memory.admits(exchange, size):
-            raise memory.refusal()
-        memory.count(exchange, size)
+    def expect_more(self, exchange: Exchange, size: int) -> None:
+        """Count what a request will hold beyond its body; raises OverloadedError without room."""
+        if not self._memory.take(exchange, size):
+            raise self._memory.refusal()
 
     def _inflate(self, exchange: Exchange) -> None:
         encoding = exchange.head.encoding
@@ -171,7 +171,7 @@ class Pipeline:
             pending.popleft()
             self.transport.write(parts[0])
             self.since = monotonic()
-            if exchange.held_bytes:
+            if exchange.held_bytes or exchange.answer_bytes:
                 self._sent(exchange)
             return
         exchange.parts = parts
@@ -205,7 +205,7 @@ class Pipeline:
 
     def _count_unread(self) -> None:
         self._memory.give_back(self._unread)
-        self._memory.count(self._unread, self.transport.get_write_buffer_size())
+        self._memory.count_answer(self._unread, self.transport.get_write_buffer_size())
 
     @contextlib.asynccontextmanager
     async def taken_over(self, exchange: Exchange, head: bytes) -> AsyncIterator[socket.socket]:

@@ -53,8 +53,6 @@ class Shared:
         # Filled and read within one call each: the loop reads one socket at a time.
         self.buffer = memoryview(bytearray(limits.buffer_bytes))
         self._peers: dict[str, Peer] = {}
-        #: Connections that were dropped, or not taken, for want of descriptors.
-        self.dropped = 0
 
     def join(self, connection: Connection, address: str) -> Peer:
         """Take in a connection; another goes for it where there are as many as there may be."""
@@ -64,7 +62,6 @@ class Shared:
         peer = self._peers.setdefault(address, Peer(address))
         peer.connections += 1
         if len(self.connections) > self.limits.connections:  # all others are being answered
-            self.dropped += 1
             connection.drop()
         return peer
 
@@ -82,7 +79,6 @@ class Shared:
         waiting = [one for one in self.connections if one.since and not one.brisk(_LEAST_BYTES)]
         count = 1 + len(self.connections) // _DROPPED_PART
         for one in nsmallest(count, waiting, key=lambda one: one.since):
-            self.dropped += 1
             self.connections.discard(one)
             one.drop()
 

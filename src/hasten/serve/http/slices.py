@@ -7,9 +7,9 @@ long as for a slice of its own, and longer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Generator, Iterable, Iterator
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hasten.errors import HastenError
 from hasten.serve.http.exchange import HttpError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from hasten.serve.http.exchange import Exchange
 
 __all__ = ["Slices"]
+
+T = TypeVar("T")
 
 #: What a slice takes, but for the length of its last step.
 _SLICE_S = 0.001
@@ -48,6 +50,22 @@ class Slices:
         self._tasks.add(task)
         task.add_done_callback(done)
 
+    async def result(self, exchange: Exchange, steps: Generator[None, None, T]) -> T:
+        """Return what steps come to, which are gone as long as the client is there."""
+        found: list[T] = []
+
+        def going() -> Iterator[None]:
+            try:
+                while not exchange.pipeline.closing:
+                    yield next(steps)
+            except StopIteration as done:
+                found.append(done.value)
+
+        await self.run(going())
+        if not found:
+            raise HttpError(500, "The client has gone")
+        return found[0]
+
     async def run(self, steps: Iterable[None]) -> None:
         """Go through steps, each of which should take less than a millisecond."""
         steps, over = iter(steps), False
@@ -59,7 +77,8 @@ class Slices:
                     if perf_counter() - begin > _SLICE_S:
                         over = False
                         break
-                await asyncio.sleep(perf_counter() - begin)
+                if not over:
+                    await asyncio.sleep(perf_counter() - begin)
 
     async def finish(self) -> None:
         """Wait until all that was begun has ended."""

@@ -45,6 +45,7 @@ def sources_of(model: Servable) -> list[ModelSource]:
             settings=model.settings,
             digest=version.artifact_digest,
             labels=model.labels,
+            formats={one.name: one.format for one in model.config.inputs} if model.config else {},
         )
         for number, version in sorted(model.versions.items())
     ]
