@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check benchmarks clean
+.PHONY: demo test check benchmarks fuzz lock audit clean
 
 demo: $(READY)
 	$(BIN)/hasten demo --force
@@ -23,10 +23,31 @@ check: $(READY)
 benchmarks: $(READY)
 	$(BIN)/python benchmarks/run_all.py
 
+fuzz: $(READY)
+	$(BIN)/python -m fuzz
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -m 'not quiet' tests/test_scheduler_life.py tests/test_rows.py
+
+TOOLS := $(VENV)-release
+LOCK := $(TOOLS)/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--custom-compile-command 'make lock' --upgrade pyproject.toml
+
+lock: $(TOOLS)
+	$(LOCK) --extra demo --output-file requirements/demo.txt
+	$(LOCK) --extra dev --output-file requirements/dev.txt
+
+audit: $(TOOLS)
+	$(TOOLS)/bin/pip-audit --disable-pip --requirement requirements/dev.txt
+	$(TOOLS)/bin/pip-audit --disable-pip --requirement requirements/demo.txt \
+		--format cyclonedx-json --output sbom.json
+
+$(TOOLS):
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check uv pip-audit
+
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(TOOLS)

@@ -99,7 +99,7 @@ def recipe_seeds() -> list[bytes]:
     """Recipes in TOML."""
     return [
         b'name = "small"\n\n[[steps]]\nstep = "static_int8"\ncalibrator = "percentile"\n',
-        b'[[steps]]\nstep = "prune_channels"\nratio = 0.7\n\n[[steps]]\nstep = "distill"\nepochs = 3\n',
+        b'[[steps]]\nstep = "prune_channels"\nratio = 0.7\n\n[[steps]]\nstep = "distill"\n',
         b'[[steps]]\nstep = "weight_int8"\n',
     ]
 

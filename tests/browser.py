@@ -75,9 +75,9 @@ class Page(HTMLParser):
         return next(each for each in self.elements if each.attributes.get("id") == name)
 
 
-def open_page(url: str, seconds: int) -> Page:
+def open_page(url: str, seconds: int, *flags: str) -> Page:
     """Let the page run for so many seconds of its own clock, which does not wait, and read it."""
-    return Page(_chromium(f"--virtual-time-budget={seconds * 1000}", "--dump-dom", url))
+    return Page(_chromium(*flags, f"--virtual-time-budget={seconds * 1000}", "--dump-dom", url))
 
 
 def screenshot(

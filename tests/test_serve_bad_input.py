@@ -89,6 +89,20 @@ def test_a_missing_input_is_named(client: Client) -> None:
     refused(ask(client, {"inputs": []}, "sums"))
 
 
+def test_an_output_that_is_asked_for_twice_is_refused(client: Client) -> None:
+    document = changed() | {"outputs": [{"name": "y"}, {"name": "y"}]}
+    assert "twice" in refused(ask(client, document))
+
+
+@pytest.mark.parametrize("value", [1, 0, "true", "false", None, []])
+def test_a_choice_that_is_not_true_or_false_is_refused(client: Client, value: object) -> None:
+    for document in (
+        changed() | {"parameters": {"binary_data_output": value}},
+        changed() | {"outputs": [{"name": "y", "parameters": {"binary_data": value}}]},
+    ):
+        assert "true or false" in refused(ask(client, document))
+
+
 def test_an_input_that_comes_twice_is_refused(client: Client) -> None:
     document = changed()
     assert "twice" in refused(ask(client, {"inputs": document["inputs"] * 2}))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import os
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from browser import open_page
 from command_line import hasten
 from inference_v2 import infer, jsonned, path_of
 from served import EXPLICIT, Answer, Served, message, serving
@@ -112,6 +116,37 @@ def test_a_foreign_page_gets_no_inference(controlled: Served) -> None:
     body = jsonned({"x": X})
     assert controlled.post(path_of("net"), body, **PAGE).status == 403
     assert controlled.post(path_of("net"), body, Content_Type="text/plain").status == 200
+
+
+#: It asks another server, which it may not read, and says when it is done.
+ATTACK = """<!doctype html><p id="done"></p><script>
+const asked = [["POST", "/v2/repository/models/net/unload"], ["POST", "/v2/models/net/infer"],
+  ["GET", "/v2/repository/index"]].map(([method, path]) => fetch("SERVER" + path,
+  {method, mode: "no-cors", body: method === "POST" ? "{}" : undefined}).catch(() => null));
+Promise.all(asked).then(() => { document.getElementById("done").textContent = "all asked"; });
+</script>"""
+
+
+def test_a_page_in_a_browser_that_tries_reaches_nothing(controlled: Served, tmp_path: Path) -> None:
+    (tmp_path / "attack.html").write_text(ATTACK.replace("SERVER", f"http://{controlled.url}"))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as other:
+        threading.Thread(target=other.serve_forever).start()
+        try:
+            page = open_page(f"http://127.0.0.1:{other.server_port}/attack.html", 5)
+        finally:
+            other.shutdown()
+    assert page.named("done").words == "all asked"
+    assert controlled.get("/v2/models/net/ready").status == 200
+
+
+def test_a_name_that_was_pointed_here_shows_a_browser_nothing(controlled: Served) -> None:
+    pointed = "--host-resolver-rules=MAP evil.example 127.0.0.1"
+    page = open_page(f"http://evil.example:{controlled.port}/v2/repository/index", 5, pointed)
+    words = " ".join(element.words for element in page.elements)
+    assert "Expected a name of this server" in words
+    own = open_page(f"http://{controlled.url}/v2/repository/index", 5)
+    assert "READY" in " ".join(element.words for element in own.elements)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,9 @@ from inference_v2 import binary, infer, jsonned, outputs, path_of, raw_bytes
 from served import EXPLICIT, Client, Served, message, serving
 from served_models import ALONE, entry, put_labelled, put_onnx, scaled, sums
 
+PIXELS = """max_batch_size: 8
+input [{ name: "x", data_type: TYPE_FP32, format: FORMAT_NCHW, dims: [ 3, 2, 4 ] }]
+"""
 X = np.array([[1, 2, 3, 4], [-5, 6.5, 0, 8]], np.float32)
 
 
@@ -24,6 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     put_onnx(models / "modell straße.onnx", scaled())
     entry(models / "alone", scaled(), ALONE)
     put_labelled(models / "classes")
+    entry(models / "pixels", scaled(2.0, ("n", 3, 2, 4)), PIXELS)
     entry(models / "many", scaled(2.0), "version_policy: { all { } }")
     entry(models / "many", scaled(5.0), version=3)
     with serving(models, *EXPLICIT, "--serve-files", folder=folder) as served:
@@ -33,10 +37,38 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 # Health, metadata, configuration
 
 
-@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready", "/v2/models/scaled/ready"])
-def test_health_is_200_without_a_body(client: Client, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "document"),
+    [
+        ("/v2/health/live", {"live": True}),
+        ("/v2/health/ready", {"ready": True}),
+        ("/v2/models/scaled/ready", {"name": "scaled", "ready": True}),
+    ],
+)
+def test_health_is_told_as_kserve_does(client: Client, path: str, document: object) -> None:
     answer = client.get(path)
-    assert (answer.status, answer.body) == (200, b"")
+    assert (answer.status, answer.document) == (200, document)
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_the_index_may_be_of_what_is_ready(client: Client, *, ready: bool) -> None:
+    answer = client.post("/v2/repository/index", json.dumps({"ready": ready}).encode())
+    assert {"scaled", "many"} <= {one["name"] for one in answer.document}
+
+
+@pytest.mark.parametrize("body", [b'{"ready": 7}', b'{"ready": "true"}', b"[]", b"{", b"\xff"])
+def test_an_index_of_something_else_is_refused(client: Client, body: bytes) -> None:
+    answer = client.post("/v2/repository/index", body)
+    assert answer.status == 400
+    assert "ready" in answer.complaint
+
+
+def test_the_configuration_tells_the_layout_that_config_pbtxt_does(client: Client) -> None:
+    formats = [
+        client.get(f"/v2/models/{name}/config").document["input"][0]["format"]
+        for name in ("scaled", "pixels")
+    ]
+    assert formats == ["FORMAT_NONE", "FORMAT_NCHW"]
 
 
 def test_the_server_tells_its_name_and_extensions(client: Client) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from hasten.cli.options import Timing
 from hasten.cli.output import print_json
 from hasten.cli.progress import shown
+from hasten.cli.terminal import readable, terminal
 from hasten.tune.compare import bench as bench_subject
 from hasten.tune.subject import open_subject
 
@@ -38,11 +39,9 @@ def bench(x: str, *, timing: Timing = _AS_USUAL) -> int:
     if timing.json:
         print_json(found)
         return 0
-    from rich.console import Console
-
     from hasten.report import placement_table, timings_table
 
-    console = Console()
+    console, found = terminal(), readable(found)
     console.print(timings_table([found]))
     if found.placement is not None:
         console.print(placement_table(found.placement))

@@ -10,8 +10,10 @@ import msgspec
 from hasten.cli.options import Repeated, Timing
 from hasten.cli.output import print_json
 from hasten.cli.progress import shown
+from hasten.cli.terminal import readable, terminal
 from hasten.conversion import require_tolerance
 from hasten.data.meaning import parse_outputs
+from hasten.printable import printable
 from hasten.tune.budget import Budget
 from hasten.tune.compare import compare as compare_subjects
 from hasten.tune.resemblance import resemblance
@@ -68,15 +70,14 @@ def compare(
     if timing.json:
         print_json(found)
         return 1 if parting else 0
-    from rich.console import Console
     from rich.text import Text
 
     from hasten.report import outputs_table, timings_table
 
-    console = Console()
+    console, found, alike = terminal(), readable(found), readable(alike)
     console.print(timings_table([found.a, found.b]))
-    console.print(found.sentence, highlight=False)
-    console.print(f"A/A control: {found.control}", highlight=False)
+    console.print(found.sentence)
+    console.print(f"A/A control: {found.control}")
     if alike.outputs:
         console.print()
         console.print(outputs_table(alike.outputs, "Outputs of the second, against the first's"))
@@ -84,5 +85,5 @@ def compare(
     for line in filter(None, (why, alike.drift)):
         console.print(Text(f"Note: {line}", style="dim"))
     for line in parting:
-        console.print(Text(f"NOT MET: {line}", style="bold red"))
+        console.print(Text(f"NOT MET: {printable(line)}", style="bold red"))
     return 1 if parting else 0

@@ -9,6 +9,7 @@ from hasten.api import convert as convert_model
 from hasten.cli.options import Flag, Repeated, inputs_of
 from hasten.cli.output import print_json
 from hasten.cli.progress import shown
+from hasten.cli.terminal import readable, terminal
 from hasten.data.meaning import parse_outputs
 from hasten.errors import OptionError
 
@@ -82,11 +83,9 @@ def convert(
     if json:
         print_json(found)
         return 0
-    from rich.console import Console
-
     from hasten.report import conversion_summary, operators_table
 
-    console = Console()
+    console, found = terminal(), readable(found)
     console.print(conversion_summary(found))
     if report_ops:
         console.print(operators_table(found))

@@ -11,6 +11,7 @@ import msgspec
 from hasten.cli.options import Flag, Repeated, inputs_of
 from hasten.cli.output import print_json
 from hasten.cli.progress import shown
+from hasten.cli.terminal import readable, terminal
 from hasten.doctor import (
     ExecutorSizing,
     Finding,
@@ -113,11 +114,9 @@ def _size(x: str, wanted: Wanted, cores: int, rounds: int) -> ExecutorSizing:
 
 
 def _print(found: Diagnosis) -> None:
-    from rich.console import Console
-
     from hasten.report.host import findings_list, host_table
 
-    console = Console(highlight=False)
+    console, found = terminal(), readable(found)
     console.print(host_table(found.host))
     console.print(findings_list(found.findings))
     _print_executors(found.executors, console)
@@ -133,9 +132,9 @@ def _print_executors(sizing: ExecutorSizing | None, console: Console) -> None:
     console.print(executors_table(sizing))
     for layout, goal in ((sizing.for_throughput, "throughput"), (sizing.for_latency, "latency")):
         settings = {"instances": layout.instances, "threads": layout.threads}
-        console.print(f"for {goal}: {msgspec.json.encode(settings).decode()}", markup=False)
+        console.print(f"for {goal}: {msgspec.json.encode(settings).decode()}")
     for note in sizing.notes:
-        console.print(note, markup=False)
+        console.print(note)
 
 
 def _print_pool(pool: IoPool | None, console: Console) -> None:
@@ -144,7 +143,6 @@ def _print_pool(pool: IoPool | None, console: Console) -> None:
         return
     console.print(
         f"\nI/O pool: {pool.does}, {pool.tasks} times: W {pool.wait_ms:.3f} ms,"
-        f" C {pool.compute_ms:.3f} ms, W/C {pool.ratio:.2f}",
-        markup=False,
+        f" C {pool.compute_ms:.3f} ms, W/C {pool.ratio:.2f}"
     )
-    console.print(f"N x U x (1 + W/C) = {pool}", markup=False)
+    console.print(f"N x U x (1 + W/C) = {pool}")

@@ -12,6 +12,7 @@ import msgspec
 from hasten.cli.options import Flag, seconds
 from hasten.cli.output import print_json
 from hasten.cli.progress import shown
+from hasten.cli.terminal import readable, terminal
 from hasten.errors import OptionError
 from hasten.graph import require_free_file, write_whole
 from hasten.load_generator.comparison import LoadComparison, compare_loads
@@ -22,6 +23,7 @@ from hasten.load_generator.run import load as load_once
 from hasten.load_generator.service import serving
 from hasten.load_generator.wanted import Wanted
 from hasten.measure.environment import environment
+from hasten.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -173,12 +175,10 @@ def _print(found: _Found, page: Path | None, *, as_json: bool) -> int:
     if as_json:
         print_json({"environment": environment(), **msgspec.to_builtins(found)})
     else:
-        from rich.console import Console
-
-        console = Console()
-        console.print(_summary(found))
+        console = terminal()
+        console.print(_summary(readable(found)))
         if page is not None:
-            console.print(f"page  {page}", highlight=False)
+            console.print(f"page  {printable(str(page))}")
     return 1 if found.unmet or found.void else 0
 
 

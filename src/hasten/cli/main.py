@@ -13,6 +13,7 @@ from hasten.cli.ending import (
     explained,
     with_standard_streams,
 )
+from hasten.printable import printable
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -119,7 +120,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _failed(message: str, status: int) -> int:
-    sys.stderr.write(f"hasten: {message}\n")
+    sys.stderr.write(f"hasten: {printable(message)}\n")
     return status
 
 

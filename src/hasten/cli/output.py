@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from hasten.cli.terminal import readable, terminal
+from hasten.printable import printable, printable_json
+
 if TYPE_CHECKING:
     from hasten.bundle import Manifest
     from hasten.tune.compression import Compression
@@ -16,9 +19,9 @@ __all__ = ["print_compression", "print_json", "print_manifest"]
 
 
 def print_json(document: Any) -> None:
-    """Write one JSON document."""
-    encoded = msgspec.json.format(msgspec.json.encode(document), indent=2)
-    sys.stdout.write(encoded.decode() + "\n")
+    """Write one JSON document; what would act on a terminal is written as JSON escapes it."""
+    encoded = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    sys.stdout.write(printable_json(encoded) + "\n")
 
 
 def print_manifest(manifest: Manifest, path: Path, *, as_json: bool) -> int:
@@ -26,13 +29,12 @@ def print_manifest(manifest: Manifest, path: Path, *, as_json: bool) -> int:
     if as_json:
         print_json(manifest)
     else:
-        from rich.console import Console
-
         from hasten.report import print_result
 
-        console = Console()
-        print_result(manifest, console)
-        console.print(f"\nbundle  {path}\nreport  {path / 'report.html'}", highlight=False)
+        console = terminal()
+        print_result(readable(manifest), console)
+        shown = printable(str(path))
+        console.print(f"\nbundle  {shown}\nreport  {shown}/report.html")
     return 1 if manifest.evidence.unmet else 0
 
 
@@ -41,9 +43,7 @@ def print_compression(found: Compression, *, as_json: bool) -> int:
     if as_json:
         print_json(found)
     else:
-        from rich.console import Console
-
         from hasten.report import compression_summary
 
-        Console().print(compression_summary(found))
+        terminal().print(compression_summary(readable(found)))
     return 1 if found.unmet else 0

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hasten.cli.terminal import terminal
+from hasten.printable import printable
 from hasten.progress import Advance, Progress, Quiet
 
 __all__ = ["shown"]
@@ -15,9 +17,7 @@ _SILENT_S = 2.0
 
 def shown() -> Progress:
     """Return bars where stderr is a terminal, silence where it is not."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     return _Bars(console) if console.is_terminal else Quiet()
 
 
@@ -36,14 +36,14 @@ class _Bars:
 
         assert isinstance(self._console, Console)  # noqa: S101
         bar = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn() if total else TextColumn(""),
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
         )
-        task = bar.add_task(title, total=total)
+        task = bar.add_task(printable(title), total=total)
         timer = threading.Timer(_SILENT_S, bar.start)
         timer.daemon = True
         timer.start()

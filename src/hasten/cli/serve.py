@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from hasten.bundle import Bundle
 from hasten.cli.options import Flag, Repeated, megabytes, seconds
 from hasten.errors import OptionError
 from hasten.plain_file import read_plain, shown
+from hasten.printable import printable
 from hasten.serve.engine.cache import ResponseCache
 from hasten.serve.engine.request import Request
 from hasten.serve.http.control import Control, is_loopback, read_token
@@ -126,8 +128,22 @@ def serve(
         sys.stdout.write(f"ready at http://{shown_host(host)}:{port} in {took}\n")
         sys.stdout.flush()
 
+    _log()
     uvloop.run(server.run(started))
     return 0
+
+
+class _Log(logging.Formatter):
+    """Writes what went wrong as it may be shown, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n\t")
+
+
+def _log() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Log())
+    logging.getLogger("asyncio").addHandler(handler)
 
 
 def _require_port(port: int, flag: str) -> None:
@@ -158,7 +174,7 @@ def _access(control: Control, port: int | None, address: str, hosts: list[str]) 
 
 
 def _tell(line: str) -> None:
-    sys.stderr.write(f"hasten: {line}\n")
+    sys.stderr.write(f"hasten: {printable(line)}\n")
 
 
 def _limits(body_mb: float, body_memory_mb: float | None, transfer_timeout: str) -> Limits:

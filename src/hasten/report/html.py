@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from hasten.bundle.manifest import CandidateRecord, Manifest
 from hasten.graph import Signature
+from hasten.printable import printable
 from hasten.report import units
 from hasten.report.bars import bars, spans
 from hasten.report.frontier import float_blocks
@@ -18,7 +22,7 @@ from hasten.report.placement import crossing
 from hasten.report.reasons import shortened
 from hasten.report.scatter import scatter
 
-__all__ = ["page_environment", "render_html", "rows_of"]
+__all__ = ["page_environment", "render_html", "rows_of", "sealed"]
 
 #: The chart is laid out once for each width of page; the style sheet shows the one that fits.
 _CHARTS = (("wide", 1000.0, 470.0), ("medium", 660.0, 430.0), ("narrow", 360.0, 420.0))
@@ -36,7 +40,7 @@ def render_html(manifest: Manifest) -> str:
     """Return the report on a bundle as a whole HTML document."""
     evidence = manifest.evidence
     charts = [(name, scatter(evidence, width, height)) for name, width, height in _CHARTS]
-    return (
+    return sealed(
         page_environment()
         .get_template("report.html.j2")
         .render(
@@ -65,6 +69,7 @@ def page_environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("hasten.report"),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -83,6 +88,20 @@ def page_environment() -> jinja2.Environment:
     environment.globals["proportion"] = units.proportion
     environment.globals["crossing"] = crossing
     return environment
+
+
+def _shown(value: object) -> object:
+    """Return what an expression of a template came to, as it may be shown."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return printable(value, keep="\n\t")
+    return value
+
+
+def sealed(page: str) -> str:
+    """Return a page whose policy allows its own style by its hash, and nothing else."""
+    style = page[page.index("<style>") + len("<style>") : page.index("</style>")]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return page.replace("'style-sha256'", f"'sha256-{digest}'", 1)
 
 
 def _outcomes(

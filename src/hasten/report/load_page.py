@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hasten.report.axis import Axis, linear_axis, log_axis
-from hasten.report.html import page_environment, rows_of
+from hasten.report.html import page_environment, rows_of, sealed
 from hasten.report.load import (
     figure_of,
     limit_sentence,
@@ -100,7 +100,7 @@ def _page(
     trials: Sequence[tuple[str, ...]] = (),
 ) -> str:
     ratios = comparison.ratios if comparison is not None else []
-    return (
+    return sealed(
         page_environment()
         .get_template("load.html.j2")
         .render(

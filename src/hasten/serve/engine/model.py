@@ -51,8 +51,9 @@ class ModelSource:
 
     ``signature`` is what clients see: that of ``lowered``, but for tensors that are reshaped.
     ``alternatives`` are executions that are timed against ``execution``, and the best is taken.
-    ``digest`` is the SHA-256 of its file, in hex; ``labels`` name the classes of outputs. ``rows``
-    says whether rows are independent as far as the graph tells.
+    ``digest`` is the SHA-256 of its file, in hex; ``labels`` name the classes of outputs, and
+    ``formats`` the layouts of inputs in Triton's words. ``rows`` says whether rows are independent
+    as far as the graph tells.
     """
 
     name: str
@@ -64,6 +65,7 @@ class ModelSource:
     settings: ServingSettings
     digest: str
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    formats: dict[str, str] = field(default_factory=dict)
     alternatives: tuple[Execution, ...] = ()
     rows: RowVerdict = UNREAD
 

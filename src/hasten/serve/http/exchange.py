@@ -16,6 +16,7 @@ from hasten.errors import (
     RefusedError,
     UnknownModelError,
 )
+from hasten.printable import printable, printable_json
 
 if TYPE_CHECKING:
     from hasten.serve.engine.model import ServedModel
@@ -126,7 +127,12 @@ class Exchange:
 
     def answer_json(self, document: Any, status: int = 200) -> None:
         """Answer with a document."""
-        self.answer([message(status, msgspec.json.encode(document), "application/json")])
+        body = msgspec.json.encode(document)
+        if (
+            not body.isascii() or b"\x7f" in body
+        ):  # names of files stand in the index, and may act on a terminal
+            body = printable_json(body.decode()).encode()
+        self.answer([message(status, body, "application/json")])
 
     def fail(self, error: HastenError) -> None:
         """Answer with an error, in the form that Triton's clients read."""
@@ -160,5 +166,5 @@ def error_message(error: HastenError) -> bytes:
         headers.append(f"Allow: {error.allowed}")
     if isinstance(error, AuthorizationError):
         headers.append("WWW-Authenticate: Bearer")
-    body = msgspec.json.encode({"error": " ".join(str(error).split())})
+    body = msgspec.json.encode({"error": printable(" ".join(str(error).split()))})
     return message(status_of(error), body, "application/json", *headers)

@@ -21,6 +21,7 @@ __all__ = [
     "InputTensor",
     "RequestedOutput",
     "binary_size",
+    "flag_parameter",
     "has_one_meaning",
     "parse_header",
     "raw_header",
@@ -152,4 +153,12 @@ def whole_parameter(parameters: dict[str, Any], name: str) -> int:
     value = parameters.get(name, 0)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise InvalidRequestError(f"Expected parameter {name} of 0 or more, got {value!r}")
+    return value
+
+
+def flag_parameter(parameters: dict[str, Any], name: str, *, default: bool) -> bool:
+    """Return a parameter that is true or false; raises InvalidRequestError."""
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidRequestError(f"Expected parameter {name} true or false, got {value!r}")
     return value

@@ -17,6 +17,7 @@ from hasten.serve.http.infer_header import (
     InferHeader,
     InputTensor,
     binary_size,
+    flag_parameter,
     whole_parameter,
 )
 
@@ -149,10 +150,10 @@ class Meaning:
             )
 
     def _asked(self, header: InferHeader) -> tuple[Asked, ...]:
-        binary = bool(header.parameters.get("binary_data_output", False))
+        binary = flag_parameter(header.parameters, "binary_data_output", default=False)
         if not header.outputs:
             return tuple(Asked(at, name, binary) for name, at in self._outputs.items())
-        asked = []
+        asked: list[Asked] = []
         for output in header.outputs:
             at = self._outputs.get(output.name)
             if at is None:
@@ -160,6 +161,8 @@ class Meaning:
                     f"Expected outputs {', '.join(map(repr, self._outputs))},"
                     f" got {output.name!r} for model '{self._model.name}'"
                 )
+            if any(one.at == at for one in asked):
+                raise InvalidRequestError(f"Expected each output once, got '{output.name}' twice")
             parameters = output.parameters
             classes = whole_parameter(parameters, "classification")
             dtype = self._model.signature.outputs[at].dtype
@@ -167,6 +170,6 @@ class Meaning:
                 raise InvalidRequestError(
                     f"Expected classification of numbers, got output '{output.name}' of {dtype}"
                 )
-            is_binary = bool(parameters.get("binary_data", binary))
+            is_binary = flag_parameter(parameters, "binary_data", default=binary)
             asked.append(Asked(at, output.name, is_binary, classes))
         return tuple(asked)

@@ -21,6 +21,7 @@ from hasten.serve.http.control import Control
 from hasten.serve.http.datatypes import datatype_of
 from hasten.serve.http.exchange import Exchange, HttpError, MethodError, message, status_of
 from hasten.serve.http.files import Files
+from hasten.serve.http.index_filter import asks_for_ready
 from hasten.serve.http.inference import Inference
 from hasten.serve.http.page import PAGE_HEADERS, REPORT_HEADERS, status_page
 from hasten.serve.http.status import Status
@@ -136,7 +137,7 @@ class Routes:
             case []:
                 exchange.answer_json(self._metadata(model))
             case ["ready"]:
-                exchange.answer([message(200, b"", "application/json")])
+                exchange.answer_json({"name": model.name, "ready": True})
             case ["config"]:
                 exchange.answer_json(_configuration(model))
             case ["file"]:
@@ -172,7 +173,7 @@ class Routes:
 
     @staticmethod
     def _live(exchange: Exchange) -> None:
-        exchange.answer([message(200, b"", "application/json")])
+        exchange.answer_json({"live": True})
 
     def _ready(self, exchange: Exchange) -> None:
         # Triton's strict readiness, its default: every model is, but for those that were unloaded.
@@ -180,9 +181,10 @@ class Routes:
             raise HttpError(503, "The server is still loading its models")
         if failed := self._repository.failed():
             raise HttpError(503, f"Models that cannot be served: {', '.join(failed)}")
-        exchange.answer([message(200, b"", "application/json")])
+        exchange.answer_json({"ready": True})
 
     def _index(self, exchange: Exchange) -> None:
+        only_ready = asks_for_ready(bytes(exchange.body))
         ready: list[dict[str, str]] = [
             {"name": one.name, "version": str(one.version), "state": "READY", "reason": ""}
             for one in self._engine
@@ -193,7 +195,7 @@ class Routes:
             for name, (state, reason) in self._repository.unloaded().items()
             if name not in loaded
         ]
-        exchange.answer_json([*ready, *others])
+        exchange.answer_json(ready if only_ready else [*ready, *others])
 
     def _metadata(self, model: ServedModel) -> dict[str, Any]:
         versions = [str(one.version) for one in self._engine if one.name == model.name]
@@ -319,7 +321,10 @@ def _configuration(model: ServedModel) -> dict[str, Any]:
         "name": model.name,
         "platform": model.source.runtime,
         "max_batch_size": model.max_rows if model.batched else 0,
-        "input": _config_tensors(model, signature.inputs, own.inputs),
+        "input": [
+            tensor | {"format": model.source.formats.get(tensor["name"], "FORMAT_NONE")}
+            for tensor in _config_tensors(model, signature.inputs, own.inputs)
+        ],
         "output": _config_tensors(model, signature.outputs, own.outputs),
         "instance_group": [{"count": model.executors, "kind": "KIND_CPU"}],
         "response_cache": {"enable": settings.response_cache},

@@ -79,7 +79,8 @@ class TensorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """An input or output as clients see it; None where config.pbtxt leaves it to the model file.
 
     ``dims`` hold None for a free dimension and leave a batch out; ``reshape`` is what the model
-    itself has in their place. ``label_filename`` holds a class name a line.
+    itself has in their place. ``label_filename`` holds a class name a line. ``format`` of an input
+    is Triton's word for how its dims are laid out, which clients that prepare images ask for.
     """
 
     name: str
@@ -87,6 +88,7 @@ class TensorConfig(msgspec.Struct, frozen=True, kw_only=True):
     dims: tuple[int | None, ...] | None = None
     reshape: tuple[int | None, ...] | None = None
     label_filename: str = ""
+    format: str = "FORMAT_NONE"
 
     @property
     def model_dims(self) -> tuple[int | None, ...] | None:
@@ -320,7 +322,17 @@ def _tensor(tensor: Any, where: str) -> TensorConfig:
         dims=dims,
         reshape=reshape,
         label_filename=_file_name(getattr(tensor, "label_filename", ""), where),
+        format=_format(tensor),
     )
+
+
+def _format(tensor: Any) -> str:
+    """Return the word for the layout of an input; outputs have none."""
+    field = tensor.DESCRIPTOR.fields_by_name.get("format")
+    if field is None:
+        return "FORMAT_NONE"
+    word: str = field.enum_type.values_by_number[tensor.format].name
+    return word
 
 
 def _require_elements(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from hasten.errors import HastenError, ModelError, UnknownModelError
+from hasten.printable import printable
 from hasten.serve.engine.model import ModelSource
 from hasten.serve.repository.reasons import without_folders
 from hasten.serve.repository.tensors import offered
@@ -45,6 +46,7 @@ def sources_of(model: Servable) -> list[ModelSource]:
             digest=version.artifact_digest,
             labels=model.labels,
             rows=version.rows,
+            formats={one.name: one.format for one in model.config.inputs} if model.config else {},
         )
         for number, version in sorted(model.versions.items())
     ]
@@ -99,7 +101,7 @@ class Loader:
         """Return what clients may read of an error: it names no folder of this machine."""
         folders = {str(place.path.parent) for place in self._places.values()}
         folders |= {str(place.path.parent.resolve()) for place in self._places.values()}
-        return without_folders(str(error), folders - {".", "/"})
+        return printable(without_folders(str(error), folders - {".", "/"}))
 
     def report(self, name: str, version: int) -> Path | None:
         """Return the page of the bundle that this version came from, if it came from one."""
