@@ -179,9 +179,9 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(*arguments: object, folder: Path) -> Iterator[Served]:
+def serving(*arguments: object, folder: Path, descriptors: int | None = None) -> Iterator[Served]:
     """Serve what the arguments say, on a free port; it must end well."""
-    process = start("serve", *arguments, "--http-port", 0, folder=folder)
+    process = start("serve", *arguments, "--http-port", 0, folder=folder, descriptors=descriptors)
     try:
         assert process.stdout is not None
         ready = _READY.match(process.stdout.readline())
