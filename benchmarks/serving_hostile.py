@@ -47,7 +47,7 @@ class Hostile(NamedTuple):
 
     name: str
     data: Callable[[], bytes]
-    count: int = 1
+    connections: int = 1
     #: What the kernel takes of the answers, where it is little.
     reads: int = 0
 
@@ -77,7 +77,7 @@ def _measured(one: Hostile, own: OwnServer, address: Address, idle_s: float) -> 
     data = one.data()
 
     def send() -> None:
-        sockets.extend(_sent(address, data, one.count, one.reads))
+        sockets.extend(_sent(address, data, one.connections, one.reads))
 
     def run() -> None:
         nonlocal most
@@ -221,7 +221,7 @@ def _binary(model: str, header: bytes, behind: bytes) -> bytes:
 
 def _texts(count: int) -> bytes:
     behind = struct.pack("<I", 0) * count
-    tensor = {"name": "x", "shape": [1, count], "datatype": "BYTES"}
+    tensor: dict[str, object] = {"name": "x", "shape": [1, count], "datatype": "BYTES"}
     tensor["parameters"] = {"binary_data_size": len(behind)}
     return _binary("texts", json.dumps({"inputs": [tensor]}).encode(), behind)
 

@@ -157,10 +157,12 @@ class Connection(asyncio.BufferedProtocol):
             if self._chunks is not None or self._passing:
                 used = self._more_of_body(data)
                 data = data[used:]
-                if used:
-                    continue
-                self._rest = data
-                return
+                if not used:
+                    self._rest = data
+                    return
+                if self._chunks is not None:
+                    break  # that was a turn's worth of chunks
+                continue
             end = data.find(_END) + _END_BYTES
             head = heads.get(data[:end])
             if head is None or self._scanned:
