@@ -17,7 +17,7 @@ _ALL = (
     *("lite0_chain", "detector"),
     *("demo", "race", "litert", "litert_gpu", "load"),
     *("batcher_simulation", "serving", "serving_demo", "serving_modes", "serving_overload"),
-    *("serving_cache", "zero_copy", "serving_poison", "serving_soak"),
+    *("serving_cache", "zero_copy", "serving_poison", "serving_soak", "serving_hostile"),
 )
 
 

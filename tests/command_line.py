@@ -71,11 +71,15 @@ def refused(*arguments: object, **more: object) -> str:
 
 
 def start(
-    *arguments: object, folder: Path, environment: Mapping[str, str] | None = None
+    *arguments: object,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    descriptors: int | None = None,
 ) -> subprocess.Popen[str]:
     """Start a verb in a process of its own, with ``folder`` as the current one."""
+    limit = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"] if descriptors else []
     return subprocess.Popen(
-        [*PROGRAM, *map(str, arguments)],
+        [*limit, *PROGRAM, *map(str, arguments)],
         cwd=folder,
         env={**os.environ, **(environment or {})},
         stdout=subprocess.PIPE,

@@ -194,13 +194,16 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(*arguments: object, folder: Path, ready: bool = True) -> Iterator[Served]:
+def serving(
+    *arguments: object, folder: Path, ready: bool = True, descriptors: int | None = None
+) -> Iterator[Served]:
     """Serve what the arguments say, on a free port, once it is ready or once it listens.
 
     It must end well.
     """
     port = 0 if ready else _free_port()
-    process = start("serve", *arguments, "--http-port", port, folder=folder)
+    words = ("serve", *arguments, "--http-port", port)
+    process = start(*words, folder=folder, descriptors=descriptors)
     try:
         server = _when_ready(process) if ready else Served(process, "127.0.0.1", port)
         if not ready:

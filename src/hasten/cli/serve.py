@@ -68,8 +68,8 @@ def serve(
     body_mb
         The longest body of a request, in megabytes.
     body_memory_mb
-        What the bodies of all connections may hold together, in megabytes; a quarter of the
-        memory by default.
+        What the bodies of all connections may hold together, and their answers as much again, in
+        megabytes; a quarter of the memory by default.
     transfer_timeout
         Hang up on a client that takes longer to send a request, or to take an answer: 30s, 5m.
     exit_on_error

@@ -17,8 +17,8 @@ _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t\x20-\x7e\x80-\xff]*+\
 _END = b"\r\n"
 #: The longest line of a size or trailer, and the most bytes of all trailers.
 _LINE_BYTES, _TRAILER_BYTES = 4096, 65_536
-#: Chunks that are read before others have their turn: some 1 ms of tiny ones.
-_TURN = 1024
+#: Steps before others have their turn, two for each chunk: some 0.5 ms of tiny ones.
+_TURN = 512
 _SHOWN = 60
 
 

@@ -34,8 +34,10 @@ _END = b"\r\n\r\n"
 _END_BYTES = len(_END)
 #: Requests that are begun before other connections have their turn.
 _TURN = 64
-#: What is counted of a body ahead of its coming. Memory of 4 MB and more comes in pages of 2 MB.
-_STEP_BYTES, _LARGE_STEP_BYTES, _LARGE_BYTES = 1 << 16, 1 << 21, 1 << 22
+#: What is counted of a body ahead of its coming: at first little, then as much as has come, up to
+#: a bound. Memory of 4 MB and more comes in pages of 2 MB.
+_FIRST_STEP_BYTES, _STEP_BYTES, _LARGE_STEP_BYTES = 1 << 12, 1 << 16, 1 << 21
+_LARGE_BYTES = 1 << 22
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -158,10 +160,12 @@ class Connection(asyncio.BufferedProtocol):
             if self._chunks is not None or self._passing:
                 used = self._more_of_body(data)
                 data = data[used:]
-                if used:
-                    continue
-                self._rest = data
-                return
+                if not used:
+                    self._rest = data
+                    return
+                if self._chunks is not None:
+                    break  # that was a turn's worth of chunks
+                continue
             end = data.find(_END) + _END_BYTES
             head = heads.get(data[:end])
             if head is None or self._scanned:
@@ -266,12 +270,15 @@ class Connection(asyncio.BufferedProtocol):
 
     # Bodies.
 
-    def _count_body(self, at_least: int) -> None:
-        """Count what is to come next of a body, at least as much as has come."""
+    def _step_to(self, came: int) -> int:
+        """Return up to where a body is counted of which so much has come."""
         size = self._exchange.head.body_bytes
-        step = _STEP_BYTES if size < _LARGE_BYTES else _LARGE_STEP_BYTES
-        counted = min(size, at_least + step)
-        if size > UNCOUNTED_BYTES:
+        step = min(max(came, _FIRST_STEP_BYTES), _STEP_BYTES)
+        return min(size, came + (step if size < _LARGE_BYTES else _LARGE_STEP_BYTES))
+
+    def _count_body(self, came: int) -> None:
+        counted = self._step_to(came)
+        if self._exchange.head.body_bytes > UNCOUNTED_BYTES:
             self._shared.memory.count(self._exchange, counted - self._counted)
         self._counted = counted
 
@@ -286,7 +293,7 @@ class Connection(asyncio.BufferedProtocol):
             exchange.body = body
             self._begin(exchange)
             return
-        step = min(size - self._counted, _STEP_BYTES if size < _LARGE_BYTES else _LARGE_STEP_BYTES)
+        step = self._step_to(self._filled) - self._counted
         if size <= UNCOUNTED_BYTES or memory.admits(exchange, step):
             self._count_body(self._filled)
             if memory.waiting.pop(self, None) is not None:

@@ -128,14 +128,14 @@ def _not_elements(count: int, name: str) -> InvalidRequestError:
 def bytes_from_array(array: np.ndarray) -> bytes | memoryview:
     """Return a tensor as the protocol's bytes; without a copy where it can."""
     if array.dtype.kind == "O":
-        return drained(write_elements(array))
+        return b"".join(drained(write_elements(array)))
     if not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)
     return array.reshape(-1).view(np.uint8).data
 
 
-def write_elements(array: np.ndarray) -> Generator[None, None, bytes]:
-    """Return BYTES as the protocol's bytes, in steps."""
+def write_elements(array: np.ndarray) -> Generator[None, None, list[bytes]]:
+    """Return BYTES as the protocol's bytes, in steps and in pieces."""
     pieces = []
     flat = array.ravel()
     for at in range(0, flat.size, _STEP):
@@ -145,7 +145,7 @@ def write_elements(array: np.ndarray) -> Generator[None, None, bytes]:
         ]
         pieces.append(b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text)))
         yield
-    return b"".join(pieces)
+    return pieces
 
 
 def json_from_array(array: np.ndarray, name: str) -> bytes:
@@ -164,14 +164,15 @@ def json_from_array(array: np.ndarray, name: str) -> bytes:
     return encoded
 
 
-def write_json(array: np.ndarray, name: str) -> Generator[None, None, bytes]:
-    """Do what json_from_array does, in steps."""
-    pieces = []
+def write_json(array: np.ndarray, name: str) -> Generator[None, None, list[bytes]]:
+    """Do what json_from_array does in steps; the text comes in pieces, and is never one."""
+    pieces, before = [], b"["
     flat = array.ravel()
     for at in range(0, flat.size, _VALUES):
-        pieces.append(json_from_array(flat[at : at + _VALUES], name)[1:-1])
+        pieces.append(before + json_from_array(flat[at : at + _VALUES], name)[1:-1])
+        before = b","
         yield
-    return b"[" + b",".join(pieces) + b"]"
+    return [*pieces, b"]" if pieces else b"[]"]
 
 
 def _count(shape: tuple[int, ...]) -> int:

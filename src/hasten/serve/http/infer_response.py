@@ -6,7 +6,7 @@ tensors and classification.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,6 +30,8 @@ __all__ = ["ResponseWriter"]
 
 #: Rows above this are sent as views, and not joined to the head.
 _LARGE_BYTES = 16_384
+#: Pieces of some kilobytes each that are sent as one.
+_JOINED = 16
 #: Values above this are put into words in steps.
 _LONG_VALUES = 8192
 
@@ -112,6 +114,9 @@ class ResponseWriter:
 
     def is_long(self, call: InferCall, result: BatchResult) -> bool:
         """Return whether an answer has so many values in words that it is to be told in steps."""
+        outputs = result.outputs
+        if len(outputs) == 1 and outputs[0].size <= _LONG_VALUES:
+            return False
         values = 0
         for one in call.asked:
             array = result.outputs[one.at]
@@ -127,7 +132,8 @@ class ResponseWriter:
         self, call: InferCall, result: BatchResult, start: int
     ) -> Generator[None, None, Parts]:
         """Do what write does, in steps."""
-        outputs, behind = [], []
+        texts: list[bytes] = [self._opening(call) + b"["]
+        behind: Parts = []
         for one in call.asked:
             array = result.outputs[one.at]
             if self._batched:
@@ -135,20 +141,22 @@ class ResponseWriter:
             if one.classes:
                 labels = self._labels.get(one.name, ())
                 array = _top_classes(array, one.classes, labels, batched=self._batched)
-            described = self._described(one, array.shape, "BYTES" if one.classes else "")
+            texts.append(self._described(one, array.shape, "BYTES" if one.classes else ""))
             if not one.binary:
-                text = yield from write_json(array, one.name)
-                described += b',"data":' + text + b"}"
+                values = yield from write_json(array, one.name)
+                texts += (b',"data":', *values, b"},")
             else:
-                texts = array.dtype.kind == "O"
-                data = (yield from write_elements(array)) if texts else bytes_from_array(array)
-                behind.append(data)
-                described += _SIZE % len(data)
-            outputs.append(described)
-        text = self._opening(call) + b"[" + b",".join(outputs) + b"]}"
-        if not behind:
-            return [_JSON_HEADERS % len(text) + text]
-        return [_binary_headers(len(text), sum(map(len, behind))) + text, *behind]
+                elements = array.dtype.kind == "O"
+                data = (yield from write_elements(array)) if elements else [bytes_from_array(array)]
+                behind += data
+                texts += (_SIZE % sum(map(len, data)), b",")
+        texts[-1] = texts[-1][:-1] + b"]}"
+        size = sum(map(len, texts))
+        more = sum(map(len, behind))
+        head = _binary_headers(size, more) if behind else _JSON_HEADERS % size
+        if size + more > _LARGE_BYTES:
+            return [head, *_joined(texts), *behind]
+        return [b"".join((head, *texts, *behind))]
 
     def _opening(self, call: InferCall) -> bytes:
         identity = b',"id":' + msgspec.json.encode(call.id) if call.id else b""
@@ -160,6 +168,12 @@ class ResponseWriter:
             (datatype or self._datatypes[one.at]).encode(),
             ",".join(map(str, shape)).encode(),
         )
+
+
+def _joined(texts: list[bytes]) -> Iterator[bytes]:
+    """Join pieces into fewer, none of them too long to be copied in between."""
+    for at in range(0, len(texts), _JOINED):
+        yield b"".join(texts[at : at + _JOINED])
 
 
 def _binary_headers(text_bytes: int, tensor_bytes: int) -> bytes:

@@ -26,6 +26,9 @@ Text = bytes | bytearray | mmap.mmap
 #: A bounded piece each, so that no match takes long.
 _TOKEN = re.compile(rb'[ \t\n\r]{0,4096}+(?:(")|([{}\[\],:])|([^ \t\n\r"{}\[\],:]{1,64}+))?')
 _IN_TEXTS = re.compile(rb'[^\[\]"]{0,4096}+(["\[\]])?')
+#: A whole text; the longest is one that takes some milliseconds to go through.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_LONGEST_BYTES = 1 << 22
 #: What may be said around the values, and how deep.
 _MOST_BYTES, _MOST_DEPTH = 1 << 18, 64
 #: Tokens, and elements that are texts, that are read in one step.
@@ -168,16 +171,12 @@ class _Scan:
 
 def string_end(text: Text, begin: int) -> int:
     """Return where the string stops that begins there with a quotation mark."""
-    at = begin + 1
-    while (quote := text.find(b'"', at)) >= 0:
-        window = 16
-        while True:
-            before = text[max(at, quote - window) : quote]
-            slashes = len(before) - len(before.rstrip(b"\\"))
-            if slashes < len(before) or len(before) < window:
-                break
-            window *= 16
-        if slashes % 2 == 0:
-            return quote + 1
-        at = quote + 1
+    string = _STRING.match(text, begin, min(len(text), begin + _LONGEST_BYTES))
+    if string is not None:
+        return string.end()
+    if len(text) - begin > _LONGEST_BYTES:
+        raise InvalidRequestError(
+            f"Expected texts of at most {_LONGEST_BYTES} bytes in JSON, got a longer one"
+            " (send it as binary data)"
+        )
     raise InvalidRequestError("Expected an infer request as JSON, got a string without end")

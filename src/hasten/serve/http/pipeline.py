@@ -27,7 +27,7 @@ __all__ = ["Pipeline"]
 #: Requests of one connection that may wait for their answers before it is read on, and what their
 #: bodies and answers may hold.
 _PIPELINED = 64
-_HELD_BYTES = 8 << 20
+_MOST_BYTES, _MOST_SHARE = 8 << 20, 4
 #: How often a file that is to be sent looks whether it is its turn.
 _TURN_S = 0.001
 _END = b"\r\n\r\n"
@@ -44,6 +44,7 @@ class Pipeline:
         "_handle",
         "_lent",
         "_memory",
+        "_most_bytes",
         "_pending",
         "_unread",
         "busy",
@@ -68,6 +69,7 @@ class Pipeline:
     ) -> None:
         self._handle = handle
         self._memory = memory
+        self._most_bytes = min(_MOST_BYTES, memory.limit_bytes // _MOST_SHARE)
         self._body_bytes = body_bytes
         self._pending: deque[Exchange] = deque()
         self.slices = slices
@@ -95,7 +97,7 @@ class Pipeline:
             self._inflate(exchange)
         else:
             self._handle(exchange)
-        if len(self._pending) >= _PIPELINED or self.held_bytes >= _HELD_BYTES:
+        if len(self._pending) >= _PIPELINED or self.held_bytes >= self._most_bytes:
             self.judge()
 
     def refuse(self, exchange: Exchange, error: HastenError) -> None:
@@ -118,7 +120,7 @@ class Pipeline:
             or self._lent
             or self.closing
             or len(self._pending) >= _PIPELINED
-            or self.held_bytes >= _HELD_BYTES
+            or self.held_bytes >= self._most_bytes
         )
         if busy != self.busy:
             self.busy = busy
