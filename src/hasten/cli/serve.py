@@ -32,6 +32,7 @@ def serve(
     body_mb: float = 64.0,
     body_memory_mb: float | None = None,
     transfer_timeout: str = "30s",
+    grace: str = "10s",
 ) -> int:
     """Serve models over HTTP with the V2 protocol, until Ctrl-C or SIGTERM.
 
@@ -58,6 +59,8 @@ def serve(
         memory by default.
     transfer_timeout
         Hang up on a client that takes longer to send a request, or to take an answer: 30s, 5m.
+    grace
+        After Ctrl-C or SIGTERM, end within this time though requests still run: 10s, 5m.
     """
     import uvloop
 
@@ -70,6 +73,7 @@ def serve(
         )
     settings = _read(config) if config else None
     limits = _limits(body_mb, body_memory_mb, transfer_timeout)
+    limits = replace(limits, grace_s=seconds(grace, "--grace"))
     cache: ResponseCache[Request] | None = None
     cache_bytes = megabytes(cache_mb, "--cache-mb")
     if cache_bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from hasten.errors import HastenError, InvalidRequestError
+from hasten.errors import ExecutionLimitError, HastenError, InvalidRequestError
 
 if TYPE_CHECKING:
     from hasten.serve.engine.suspects import Origin
@@ -66,6 +66,8 @@ class Blame:
 
         ``well`` says that others of its batch were answered.
         """
+        if isinstance(error, ExecutionLimitError):
+            return error
         fault = fault_of(error)
         if fault == "unknown":
             self._failing.add(origin)

@@ -131,6 +131,8 @@ class Routes:
             case []:
                 exchange.answer_json(self._metadata(model))
             case ["ready"]:
+                if model.trouble:
+                    raise HttpError(503, f"The model is not ready: {model.trouble}")
                 exchange.answer([message(200, b"", "application/json")])
             case ["config"]:
                 exchange.answer_json(_configuration(model))
@@ -169,11 +171,18 @@ class Routes:
             raise HttpError(503, "The server is still loading its models")
         if failed := self._repository.failed():
             raise HttpError(503, f"Models that cannot be served: {', '.join(failed)}")
+        if unready := [model.name for model in self._engine if model.trouble]:
+            raise HttpError(503, f"Models that are not ready: {', '.join(unready)}")
         exchange.answer([message(200, b"", "application/json")])
 
     def _index(self, exchange: Exchange) -> None:
         ready: list[dict[str, str]] = [
-            {"name": one.name, "version": str(one.version), "state": "READY", "reason": ""}
+            {
+                "name": one.name,
+                "version": str(one.version),
+                "state": "UNAVAILABLE" if one.trouble else "READY",
+                "reason": one.trouble,
+            }
             for one in self._engine
         ]
         loaded = {one["name"] for one in ready}

@@ -19,6 +19,7 @@ from hasten.serve.engine.engine import Engine
 from hasten.serve.http.body_memory import BodyMemory
 from hasten.serve.http.connection import Connection, Shared
 from hasten.serve.http.exchange import HttpError
+from hasten.serve.http.grace import end_within
 from hasten.serve.http.routes import Routes
 from hasten.serve.repository.loader import Loader
 
@@ -53,6 +54,8 @@ class Limits:
     #: A request, once begun, is to be whole within this; so is an answer to be taken.
     transfer_s: float = 30.0
     idle_s: float = 300.0
+    #: From the signal to end until the process does, whatever still runs.
+    grace_s: float = 10.0
 
 
 class Server:
@@ -90,8 +93,9 @@ class Server:
                 loading.result()
                 started(port)
             await stopping
+            end_within(self._shared.limits.grace_s)
             loading.cancel()
-            for one in _SIGNALS:  # whoever asks twice does not want to wait
+            for one in _SIGNALS:  # a second signal ends the process at once
                 loop.remove_signal_handler(one)
                 signal.signal(one, signal.SIG_DFL)
 
