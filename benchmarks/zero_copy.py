@@ -199,7 +199,8 @@ def _usual(model: Path, started: Callable[[int], None], stop: list[Callable[[], 
     async def run() -> None:
         loop, done = asyncio.get_running_loop(), asyncio.Event()
         stop.append(lambda: loop.call_soon_threadsafe(done.set))
-        (servable,) = find_models(model).models
+        (place,) = find_models(model).places.values()
+        servable = place.open()
         runtime = get_runtime("onnxruntime")
         session = runtime.open(servable.versions[1].lowered, Execution())
         server = await loop.create_server(lambda: _Usual(session), "127.0.0.1", 0)

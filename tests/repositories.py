@@ -49,8 +49,8 @@ def put_bundle(path: Path, name: str = "linear", **changes: Any) -> Path:
 
 def only(path: Path, settings: str | None = None) -> Servable:
     """The one model at this path."""
-    (found,) = find_models(path, settings).models
-    return found
+    (place,) = find_models(path, settings).places.values()
+    return place.open()
 
 
 def fixed_batch() -> onnx.ModelProto:
@@ -73,6 +73,6 @@ def runs(source: VersionSource) -> None:
 def refused(path: Path, settings: str | None = None) -> str:
     """Why nothing is served that is at this path."""
     with pytest.raises(HastenError) as caught:
-        find_models(path, settings)
+        only(path, settings)
     assert "\n" not in str(caught.value)
     return str(caught.value)

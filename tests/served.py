@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Self
 from command_line import Done, finish, start
 
 __all__ = [
+    "EXPLICIT",
     "PATIENCE_S",
     "Answer",
     "Client",
@@ -29,6 +30,8 @@ __all__ = [
     "side_by_side",
 ]
 
+#: Lets clients load and unload.
+EXPLICIT = ("--model-control-mode", "explicit")
 _READY = re.compile(r"ready at http://(\S+):(\d+) in")
 #: More than any answer takes, far less than anyone waits for a hang.
 PATIENCE_S = 30.0
@@ -191,15 +194,17 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(*arguments: object, folder: Path) -> Iterator[Served]:
-    """Serve what the arguments say, on a free port; it must end well."""
-    process = start("serve", *arguments, "--http-port", 0, folder=folder)
+def serving(*arguments: object, folder: Path, ready: bool = True) -> Iterator[Served]:
+    """Serve what the arguments say, on a free port, once it is ready or once it listens.
+
+    It must end well.
+    """
+    port = 0 if ready else _free_port()
+    process = start("serve", *arguments, "--http-port", port, folder=folder)
     try:
-        assert process.stdout is not None
-        ready = _READY.match(process.stdout.readline())
-        if ready is None:
-            raise AssertionError(finish(process).err)
-        server = Served(process, ready[1], int(ready[2]))
+        server = _when_ready(process) if ready else Served(process, "127.0.0.1", port)
+        if not ready:
+            eventually(lambda: _listens(server))
         yield server
         if process.poll() is None:
             done = server.stop()
@@ -208,6 +213,29 @@ def serving(*arguments: object, folder: Path) -> Iterator[Served]:
     finally:
         process.kill()
         process.wait()
+
+
+def _when_ready(process: subprocess.Popen[str]) -> Served:
+    assert process.stdout is not None
+    said = _READY.match(process.stdout.readline())
+    if said is None:
+        raise AssertionError(finish(process).err)
+    return Served(process, said[1], int(said[2]))
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def _listens(server: Served) -> bool:
+    try:
+        server.connect().socket.close()
+    except ConnectionError:
+        return False
+    return True
 
 
 def eventually(is_so: Callable[[], bool]) -> None:

@@ -13,12 +13,13 @@ from hasten.compress.quantization.calibration import CALIBRATORS
 from hasten.data import Samples
 from hasten.graph import Model, model_from_proto
 from hasten.progress import Quiet
-from hasten.runtimes import Probe, get_runtime
+from hasten.runtimes import Execution, Probe, get_runtime
 from hasten.tune.build import Builder
-from hasten.tune.candidate import Contestant
+from hasten.tune.candidate import Candidate, Contestant
 from hasten.tune.field import Field
 from hasten.tune.settings import Settings
 from nets import conv_net, images
+from row_nets import MIXED, row_net
 
 BOTH = ("onnxruntime", "openvino")
 
@@ -167,3 +168,24 @@ def test_where_activations_are_signed_anyway_signed_ones_are_not_raced_again(
     ]
     assert held
     assert all("the same program" in one.reason for one in held)
+
+
+def test_samples_that_would_mix_are_never_batched(tmp_path: Path) -> None:
+    graph = model_from_proto(row_net(MIXED["mean of all"]), "net")
+    builder = Recorder(graph, Context(tmp_path, Samples.synthetic(graph.signature, 16, 0)))
+    settings = Settings(target="throughput", runtimes=("onnxruntime",), threads=1)
+    found = Field(graph, builder, settings, Quiet(), lambda name: get_runtime(name).probe()).make()
+    assert {one.candidate.execution.batch for one in found if not one.reason} <= {1}
+    said = [one.reason for one in found if one.candidate.execution.batch > 1]
+    assert said == [f"samples cannot share a batch: {graph.rows}"]
+
+
+def test_a_step_that_takes_one_scale_of_a_batch_is_raced_with_one_sample(tmp_path: Path) -> None:
+    graph = model_from_proto(conv_net(), "net")
+    builder = Builder(graph, Context(tmp_path, Samples({"x": images(16)})))
+    for batch, reason in ((1, ""), (8, "samples cannot share a batch: rows are mixed")):
+        made = builder.contestant(
+            Candidate((DynamicInt8(),), "onnxruntime", Execution(batch=batch))
+        )
+        assert made.reason.startswith(reason)
+        assert bool(made.reason) == bool(reason)

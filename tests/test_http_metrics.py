@@ -22,6 +22,7 @@ SERVER = ServerFigures(
     cache_budget_bytes=2000,
     body_bytes=3000,
     body_budget_bytes=4000,
+    answer_bytes=3500,
     bodies_refused=5,
 )
 
@@ -142,6 +143,7 @@ def test_the_server_s_own_figures_are_there_without_a_model() -> None:
         "hasten_cache_budget_bytes": 2000,
         "hasten_body_bytes": 3000,
         "hasten_body_budget_bytes": 4000,
+        "hasten_answer_bytes": 3500,
         "hasten_bodies_refused": 5,
         "hasten_resident_memory_bytes": 80_000_000,
         "hasten_open_connections": 3,

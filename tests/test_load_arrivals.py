@@ -82,5 +82,7 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, text: str, complaint: s
 
 
 def test_a_recording_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="constant, poisson or a file of arrivals, got No such"):
+    with pytest.raises(
+        OptionError, match="constant, poisson or a file of arrivals, got no such file"
+    ):
         read_arrivals(tmp_path / "absent")

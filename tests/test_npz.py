@@ -84,13 +84,13 @@ def test_an_archive_with_flipped_bytes_is_an_error(tmp_path: Path) -> None:
 def test_python_objects_are_never_unpickled(tmp_path: Path) -> None:
     path = tmp_path / "val.npz"
     np.savez(path, x=np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    assert "Object arrays cannot be loaded when allow_pickle=False" in message_of(path)
+    assert "Expected plain arrays, got Python objects" in message_of(path)
 
 
 def test_a_folder_named_npz_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "val.npz"
     path.mkdir()
-    assert "IsADirectoryError" in message_of(path)
+    assert "Expected an .npz file, got a folder" in message_of(path)
 
 
 def test_an_empty_archive_is_an_error(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_list_in_the_file_is_a_setting_of_several_values(file: Path) -> None:
 
 
 def test_a_file_that_is_missing_is_named(file: Path) -> None:
-    with pytest.raises(OptionError, match=r"a recipe file, got No such file.*recipe\.toml"):
+    with pytest.raises(OptionError, match=r"a recipe file, got no such file.*recipe\.toml"):
         read_recipe(file)
 
 

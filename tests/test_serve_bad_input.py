@@ -9,7 +9,7 @@ import pytest
 
 from bad_requests import X, ask, changed, refused
 from inference_v2 import jsonned, outputs, path_of
-from served import Client, Served, serving
+from served import EXPLICIT, Client, Served, serving
 from served_models import put_onnx, scaled, sums
 from unharmed import lasting_client
 
@@ -22,7 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     models = folder / "models"
     put_onnx(models / "scaled.onnx", scaled())
     put_onnx(models / "sums.onnx", sums())
-    with serving(models, folder=folder) as served:
+    with serving(models, *EXPLICIT, folder=folder) as served:
         yield served
 
 

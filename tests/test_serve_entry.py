@@ -262,4 +262,4 @@ def test_a_version_that_is_a_link_out_of_the_repository_is_followed(tmp_path: Pa
     runs(only(folder).versions[1])
     shutil.rmtree(tmp_path / "elsewhere")
     with pytest.raises(ModelError):
-        find_models(folder)
+        only(folder)

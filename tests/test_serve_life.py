@@ -14,7 +14,7 @@ import pytest
 
 from command_line import finish, hasten, start
 from inference_v2 import infer, jsonned, outputs, path_of
-from served import Client, Served, serving
+from served import EXPLICIT, Client, Served, serving
 from served_models import entry, put_null, put_onnx, scaled
 
 X = np.array([[1, 2, 3, 4]], np.float32)
@@ -256,7 +256,7 @@ def repository(tmp_path: Path) -> Path:
 def server(repository: Path, tmp_path: Path) -> Iterator[Served]:
     entry(repository / "net", scaled(1.0))
     put_null(repository / "slow", serving={"max_batch_size": 2}, cost_ns=SLOW_NS)
-    with serving(repository, folder=tmp_path) as served:
+    with serving(repository, *EXPLICIT, folder=tmp_path) as served:
         yield served
 
 

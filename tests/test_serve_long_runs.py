@@ -24,7 +24,8 @@ def server(tmp_path: Path) -> Iterator[Served]:
     models = tmp_path / "models"
     put_bundle(models / "loop", looping(), serving={"execution_limit_ms": 1000})
     put_onnx(models / "other.onnx", scaled())
-    with serving(models, "--grace", "1s", folder=tmp_path) as served:
+    flags = ("--grace", "1s", "--model-control-mode", "explicit")
+    with serving(models, *flags, folder=tmp_path) as served:
         yield served
 
 

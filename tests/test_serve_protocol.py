@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from inference_v2 import binary, infer, jsonned, outputs, path_of, raw_bytes
-from served import Client, Served, message, serving
+from served import EXPLICIT, Client, Served, message, serving
 from served_models import ALONE, entry, put_labelled, put_onnx, scaled, sums
 
 X = np.array([[1, 2, 3, 4], [-5, 6.5, 0, 8]], np.float32)
@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     put_labelled(models / "classes")
     entry(models / "many", scaled(2.0), "version_policy: { all { } }")
     entry(models / "many", scaled(5.0), version=3)
-    with serving(models, folder=folder) as served:
+    with serving(models, *EXPLICIT, "--serve-files", folder=folder) as served:
         yield served
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from hasten.errors import BundleError, ModelError
+from hasten.errors import BundleError, HastenError, ModelError
 from hasten.measure.environment import physical_cores
 from hasten.serve.engine.settings import DynamicBatching
 from hasten.serve.repository import find_all, find_models
@@ -127,7 +129,7 @@ def test_a_damaged_bundle_is_refused(tmp_path: Path) -> None:
     path = put_bundle(tmp_path / "b")
     (path / "1" / "model.onnx").write_bytes(b"other")
     with pytest.raises(BundleError, match="damaged"):
-        find_models(path)
+        only(path)
 
 
 def test_a_bundle_whose_config_was_not_touched_needs_no_extra(
@@ -192,7 +194,7 @@ def test_a_folder_holds_bundles_files_and_entries(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("not a model")
     (tmp_path / ".hidden").mkdir()
     found = find_models(tmp_path)
-    assert [one.name for one in found.models] == ["entry", "file", "from-bundle"]
+    assert list(found.places) == ["entry", "file", "from-bundle"]
     assert (found.refused, found.named) == ({}, frozenset())
 
 
@@ -200,7 +202,7 @@ def test_a_path_of_its_own_names_its_model(tmp_path: Path) -> None:
     paths = [put_onnx(tmp_path / "a.onnx"), put_bundle(tmp_path / "b"), tmp_path / "more"]
     put_onnx(tmp_path / "more" / "c.onnx")
     found = find_all(paths)
-    assert [one.name for one in found.models] == ["a", "c", "linear"]
+    assert list(found.places) == ["a", "c", "linear"]
     assert found.named == {"a", "linear"}
 
 
@@ -209,7 +211,7 @@ def test_two_models_of_one_name_are_both_refused_with_both_places(tmp_path: Path
     put_onnx(tmp_path / "net" / "1" / "model.onnx")
     put_onnx(tmp_path / "other.onnx")
     found = find_models(tmp_path)
-    assert [one.name for one in found.models] == ["other"]
+    assert list(found.places) == ["other"]
     message = str(found.refused["net"])
     assert "two named 'net'" in message
     assert f"{tmp_path / 'net'} and {tmp_path / 'net.onnx'}" in message
@@ -229,7 +231,7 @@ def test_a_folder_inside_that_is_no_model_is_refused_by_its_name(tmp_path: Path)
     put_onnx(tmp_path / "net.onnx")
     (tmp_path / "docs").mkdir()
     found = find_models(tmp_path)
-    assert [one.name for one in found.models] == ["net"]
+    assert list(found.places) == ["net"]
     assert f"got a folder with neither - at {tmp_path / 'docs'}" in str(found.refused["docs"])
 
 
@@ -240,9 +242,32 @@ def test_a_model_that_cannot_be_served_harms_no_other(tmp_path: Path) -> None:
     put_onnx(tmp_path / "entry" / "1" / "model.onnx")
     (tmp_path / "entry" / "config.pbtxt").write_text("max_batch: 8")
     found = find_models(tmp_path)
-    assert [one.name for one in found.models] == ["net"]
-    assert set(found.refused) == {"cut", "damaged", "entry"}
-    assert "cut.onnx" in str(found.refused["cut"])
+    assert list(found.places) == ["cut", "entry", "linear", "net"]
+    assert found.places["net"].open().name == "net"
+    for name in ("cut", "entry", "linear"):
+        with pytest.raises(HastenError):
+            found.places[name].open()
+
+
+def test_finding_opens_no_model_file(tmp_path: Path) -> None:
+    places = [put_onnx(tmp_path / "net.onnx"), put_onnx(tmp_path / "entry" / "1" / "model.onnx")]
+    places.append(put_bundle(tmp_path / "b") / "1" / "model.onnx")
+    for path in places:
+        path.unlink()
+        os.mkfifo(path)  # to open one waits for somebody who writes
+    assert list(find_models(tmp_path).places) == ["entry", "linear", "net"]
+
+
+def test_a_bundle_that_was_replaced_by_another_is_not_served_by_the_old_name(
+    tmp_path: Path,
+) -> None:
+    path = put_bundle(tmp_path / "b")
+    (place,) = find_models(path).places.values()
+    put_bundle(tmp_path / "c", "other").rename(tmp_path / "d")
+    shutil.rmtree(path)
+    (tmp_path / "d").rename(path)
+    with pytest.raises(HastenError, match="changed meanwhile"):
+        place.open()
 
 
 def test_a_link_in_circles_is_refused(tmp_path: Path) -> None:

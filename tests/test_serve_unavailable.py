@@ -11,7 +11,7 @@ import pytest
 
 from command_line import Done, finish, start
 from inference_v2 import infer, outputs
-from served import Served, serving
+from served import EXPLICIT, Served, serving
 from served_models import entry, put_null, put_onnx, scaled
 
 X = np.array([[1, 2, 3, 4]], np.float32)
@@ -28,7 +28,7 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(repository: Path, tmp_path: Path) -> Iterator[Served]:
-    with serving(repository, folder=tmp_path) as served:
+    with serving(repository, *EXPLICIT, folder=tmp_path) as served:
         yield served
 
 

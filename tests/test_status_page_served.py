@@ -12,7 +12,7 @@ import pytest
 
 from browser import Page, open_page
 from inference_v2 import infer
-from served import Served, serving
+from served import EXPLICIT, Served, serving
 from served_models import put_null, put_onnx, scaled
 
 X = np.array([[1, 2, 3, 4]], np.float32)
@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("page")
     put_onnx(folder / "models" / "busy.onnx", scaled())
     put_null(folder / "models" / "idle")
-    with serving(folder / "models", "--cache-mb", 1, folder=folder) as served:
+    with serving(folder / "models", *EXPLICIT, "--cache-mb", 1, folder=folder) as served:
         yield served
 
 

@@ -1,12 +1,15 @@
 """Make a trained model fast where it runs, and prove it by measuring.
 
-Names are loaded when first used, so that ``import hasten`` costs nothing.
+Names are loaded when first used, so that ``import hasten`` costs nothing. It switches the telemetry
+of libraries off that are imported after it, in this process and those that it starts.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING
+
+from hasten import telemetry
 
 if TYPE_CHECKING:
     from hasten.api import (
@@ -81,6 +84,9 @@ _HOMES = {
     "InputSpec": "hasten.graph",
     "HastenError": "hasten.errors",
 }
+
+
+telemetry.switch_off()
 
 
 def __getattr__(name: str) -> object:

@@ -20,7 +20,7 @@
         └── ExecutionLimitError  it ran longer than it may
 
 A message says what was expected, what was got, where, and what to do about it. ``one_line`` says
-what went wrong in code that is not ours.
+what went wrong in code that is not ours, and ``foreign`` turns it into an error of ours.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ __all__ = [
     "RequestError",
     "RuntimeFailureError",
     "UnknownModelError",
+    "foreign",
     "one_line",
 ]
 
@@ -153,3 +154,52 @@ def one_line(error: BaseException, *, lines: int | None = None, limit: int = 300
     words = " ".join(" ".join(written).split())
     text = f"{type(error).__name__}: {words}" if words else type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+class foreign:  # noqa: N801 - used as a statement, like contextlib.suppress
+    """Turn whatever code that is not ours raises inside into an InputError of one line.
+
+    That code is a library that reads a file, or a function of the user's; ``sys.exit()`` in it is
+    an error as well, for it would end the program as if all were done. Errors of ours pass, and so
+    does Ctrl-C.
+
+    >>> with foreign(DataError, expected="a number", where="labels.csv"):
+    ...     int("x")
+    Traceback (most recent call last):
+    hasten.errors.DataError: Expected a number, got ValueError: invalid literal for int() with \
+base 10: 'x' - at labels.csv
+    """
+
+    def __init__(
+        self,
+        error: type[InputError],
+        *,
+        expected: str,
+        where: str,
+        hint: str = "",
+        lines: int | None = None,
+    ) -> None:
+        self._error = error
+        self._expected = expected
+        self._where = where
+        self._hint = hint
+        self._lines = lines
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, problem: BaseException | None, __: object) -> None:
+        if isinstance(problem, HastenError) or not isinstance(problem, Exception | SystemExit):
+            return
+        raise self._error(
+            expected=self._expected,
+            got=_told(problem, self._lines),
+            where=self._where,
+            hint=self._hint,
+        ) from problem
+
+
+def _told(problem: BaseException, lines: int | None) -> str:
+    if isinstance(problem, SystemExit):
+        return f"sys.exit({problem.code!r})"
+    return one_line(problem, lines=lines)

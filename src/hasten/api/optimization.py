@@ -16,11 +16,12 @@ from hasten.bundle import Manifest, require_free, write_bundle
 from hasten.compress import Context
 from hasten.data import Source, resolve_metric
 from hasten.errors import OptionError, RefusedError
-from hasten.graph import InputSpec, Model, save_torch
+from hasten.graph import InputSpec, Model, read_onnx, read_tflite, save_torch
+from hasten.graph.rows import RowVerdict
 from hasten.measure.clock import Deadline
 from hasten.measure.environment import physical_cores
 from hasten.progress import Progress, Quiet
-from hasten.runtimes import Execution, get_runtime
+from hasten.runtimes import Execution, Lowered, get_runtime
 from hasten.tune.budget import Budget
 from hasten.tune.chain import apply_recipe
 from hasten.tune.optimize import optimize as optimize_plan
@@ -178,5 +179,13 @@ def _write(plan: Plan, model: Model, path: Path, scratch: Path, *, force: bool) 
         evidence=plan.evidence,
         environment=plan.environment,
         pages={"report.html": render_html},
+        rows=_rows(lowered, model),
         force=force,
     )
+
+
+def _rows(lowered: Lowered, model: Model) -> RowVerdict:
+    """Read from the graph that is deployed whether its rows are independent."""
+    readers = {"onnx": read_onnx, "tflite": read_tflite}
+    read = readers.get(lowered.format)
+    return (model if read is None else read(Path(lowered.path))).rows

@@ -1,52 +1,84 @@
-"""A bundle on disk: written whole or not at all, verified and run."""
+"""A bundle on disk: verified when it is opened, and run."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
-from hasten.bundle.config_pbtxt import config_pbtxt
-from hasten.bundle.manifest import Artifact, Evidence, Manifest, PlanRecord
-from hasten.errors import BundleError, OutputError
+from hasten.bundle.contents import MANIFEST, inside, require_files, some, unlisted
+from hasten.bundle.execution import settled
+from hasten.bundle.manifest import Manifest
+from hasten.bundle.own_weights import require_own_weights
+from hasten.bundle.signing import signer
+from hasten.errors import BundleError
 from hasten.graph import TorchSource
-from hasten.runtimes import RUNTIMES, Arrays, Execution, Lowered, Session, get_runtime
+from hasten.plain_file import read_plain
+from hasten.runtimes import Arrays, Execution, Lowered, Session, get_runtime
 
-__all__ = ["Bundle", "is_bundle", "require_free", "write_bundle"]
+__all__ = ["Bundle", "OpenBundle", "is_bundle", "manifest_and_bytes", "read_manifest"]
 
-_MANIFEST = "bundle.json"
-#: Triton keeps each version of a model in a folder named by its number.
-_VERSION = "1"
-#: How the names of folders begin that exist only while a bundle is being written.
-_PART = ".hasten-"
+#: How a bundle is opened: ``Bundle.open``, with what the user allows it.
+OpenBundle: TypeAlias = "Callable[[Path], Bundle]"
 
 
 class Bundle:
     """An opened bundle: its manifest, and its model ready to run.
 
-    Use it as a context manager, or call ``close``. One thread at a time may call ``run``.
+    ``execution`` are the settings that the plan runs with on this machine, ``signed_by`` is the
+    trusted key that signed it, in hex, and ``notes`` say what there is to say of it. Use it as a
+    context manager, or call ``close``. One thread at a time may call ``run``.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        execution: Execution,
+        signed_by: str = "",
+        notes: tuple[str, ...] = (),
+    ) -> None:
         self.path = path
         self.manifest = manifest
+        self.execution = execution
+        self.signed_by = signed_by
+        self.notes = notes
         self._session: Session | None = None
 
     @classmethod
-    def open(cls, path: str | Path) -> Bundle:
-        """Read and verify a bundle; raises BundleError when it is damaged or incomplete."""
+    def open(
+        cls, path: str | Path, *, trust: Sequence[str | Path] = (), delegate: str | None = None
+    ) -> Bundle:
+        """Read and verify a bundle: its model and all of its files are those that were written.
+
+        ``trust`` are public keys, or folders of them, whose owners may name a delegate: a library,
+        which runs with the rights of this process. ``delegate`` is one that the caller names, for a
+        bundle that wants one. Nothing outside the folder is read, and nothing in it that is not
+        listed in the manifest.
+
+        Raises BundleError when it is damaged, incomplete, wants what is not allowed or was changed
+        after it was signed.
+        """
         folder = Path(path)
-        manifest = _read_manifest(folder / _MANIFEST)
-        _require_plan(manifest, folder / _MANIFEST)
-        _require_artifact(manifest.artifact, folder)
-        return cls(folder, manifest)
+        manifest, content = manifest_and_bytes(folder)
+        signed_by = signer(folder, content, trust)
+        where = str(folder / MANIFEST)
+        how = settled(manifest, where, delegate=delegate, trusted=bool(signed_by))
+        edited = require_files(manifest, folder)
+        if edited and signed_by:
+            raise BundleError(
+                expected=f"{edited[0]} as it was signed",
+                got="another one",
+                where=str(folder),
+                hint="sign it again as it is now: hasten bundle sign",
+            )
+        if manifest.artifact.format == "onnx":
+            require_own_weights(inside(folder, manifest.artifact.file, "model file"))
+        return cls(
+            folder, manifest, how.execution, signed_by, (*how.notes, *_strays(folder, manifest))
+        )
 
     @property
     def lowered(self) -> Lowered:
@@ -59,11 +91,6 @@ class Bundle:
             outputs = tuple(spec.name for spec in manifest.signature.outputs)
             torch = TorchSource(path, inputs, outputs)
         return Lowered(path, manifest.artifact.format, manifest.signature, torch)
-
-    @property
-    def execution(self) -> Execution:
-        """The settings the plan runs with."""
-        return msgspec.convert(self.manifest.plan.execution, Execution)
 
     def run(self, feed: Mapping[str, Any]) -> Arrays:
         """Run the model once: arrays by input name in, arrays by output name out.
@@ -90,183 +117,47 @@ class Bundle:
 
 def is_bundle(path: Path) -> bool:
     """Whether there is a bundle at this path."""
-    return (path / _MANIFEST).is_file()
-
-
-def require_free(path: Path, *, force: bool) -> None:
-    """Raise OutputError unless a bundle can be written here: asked before hours of work.
-
-    Folders above ``path`` that are missing are made.
-    """
-    with _reported("a folder that can be written", path.parent):
-        exists = os.path.lexists(path)
-        if exists and not force:
-            raise OutputError(
-                expected="a path that is free",
-                got="something that exists",
-                where=str(path),
-                hint="choose another, or give --force to replace it",
-            )
-        if exists and not is_bundle(path) and not _is_empty_folder(path):
-            raise OutputError(
-                expected="a bundle to replace",
-                got="something that is none",
-                where=str(path),
-                hint="--force replaces bundles only",
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PART) as probe:
-            (Path(probe) / path.name).mkdir()
-
-
-def write_bundle(
-    path: Path,
-    *,
-    name: str,
-    lowered: Lowered,
-    plan: PlanRecord,
-    evidence: Evidence,
-    environment: Mapping[str, Any],
-    pages: Mapping[str, Callable[[Manifest], str]],
-    force: bool = False,
-) -> Manifest:
-    """Write a bundle beside its place, then rename it into it: whole or not at all.
-
-    ``pages`` are further files by name, each a function from the manifest to text. With ``force``
-    a bundle that is there stays until the new one is complete. Raises OutputError when the place
-    is taken or cannot be written.
-    """
-    require_free(path, force=force)
-    with _reported("room for a bundle", path):
-        manifest = Manifest(
-            name=name,
-            signature=lowered.signature,
-            artifact=_artifact(lowered),
-            plan=plan,
-            evidence=evidence,
-            environment=dict(environment),
-        )
-        part = Path(tempfile.mkdtemp(dir=path.parent, prefix=_PART))
-        try:
-            part.chmod(0o755)
-            _fill(part, manifest, Path(lowered.path), pages)
-            _put_in_place(part, path)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    return manifest
-
-
-def _artifact(lowered: Lowered) -> Artifact:
-    source = Path(lowered.path)
-    return Artifact(
-        file=f"{_VERSION}/model.{lowered.format}",
-        sha256=_sha256(source),
-        bytes=source.stat().st_size,
-        format=lowered.format,
-    )
-
-
-def _fill(
-    folder: Path,
-    manifest: Manifest,
-    model: Path,
-    pages: Mapping[str, Callable[[Manifest], str]],
-) -> None:
-    """Write every file of a bundle into an empty folder."""
-    (folder / _VERSION).mkdir()
-    shutil.copyfile(model, folder / manifest.artifact.file)
-    encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    (folder / _MANIFEST).write_bytes(encoded + b"\n")
-    (folder / "config.pbtxt").write_text(config_pbtxt(manifest), encoding="utf-8")
-    for page, render in pages.items():
-        (folder / page).write_text(render(manifest), encoding="utf-8")
-
-
-def _put_in_place(part: Path, path: Path) -> None:
-    """Rename ``part`` to ``path``; what was there is removed after that, or is put back."""
-    if not os.path.lexists(path):
-        part.rename(path)
-        return
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=_PART))
-    before = aside / path.name
     try:
-        path.rename(before)
-        part.rename(path)
-    except BaseException:
-        if os.path.lexists(before) and not os.path.lexists(path):
-            before.rename(path)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        return (path / MANIFEST).is_file()
+    except (OSError, ValueError):  # a name that is too long, or no name
+        return False
 
 
-@contextlib.contextmanager
-def _reported(expected: str, where: Path) -> Iterator[None]:
-    """Turn what the file system raises into an OutputError."""
+def read_manifest(folder: Path) -> Manifest:
+    """Read what a bundle says of itself, and none of its other files; raises BundleError."""
+    return manifest_and_bytes(folder)[0]
+
+
+def manifest_and_bytes(folder: Path) -> tuple[Manifest, bytes]:
+    """Return bundle.json and its bytes; raises BundleError where it is damaged or not there."""
+    if not is_bundle(folder):
+        got = _why_none(folder)
+        raise BundleError(expected="a bundle", got=f"no {MANIFEST} ({got})", where=str(folder))
+    path = inside(folder, MANIFEST, "manifest")
+    content = read_plain(path, expected=f"{MANIFEST}, a manifest", error=BundleError)
     try:
-        yield
-    except OSError as error:
-        got = error.strerror or str(error)
-        raise OutputError(expected=expected, got=got, where=str(where)) from error
-
-
-def _read_manifest(path: Path) -> Manifest:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except OSError as error:
-        raise BundleError(
-            expected="a bundle", got=f"no {_MANIFEST} ({error.strerror})", where=str(path.parent)
-        ) from error
+        return msgspec.json.decode(content, type=Manifest), content
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _damaged(error, path) from error
-
-
-def _require_plan(manifest: Manifest, where: Path) -> None:
-    """Raise BundleError unless this release knows the runtime and the settings of the plan."""
-    runtime = manifest.plan.runtime
-    if runtime not in RUNTIMES:
-        known = f"a runtime of this release: {', '.join(RUNTIMES)}"
-        raise BundleError(expected=known, got=repr(runtime), where=f"{where}: plan.runtime")
-    try:
-        msgspec.convert(manifest.plan.execution, Execution)
-    except msgspec.ValidationError as error:
-        raise _damaged(error, where) from error
-
-
-def _require_artifact(artifact: Artifact, folder: Path) -> None:
-    """Raise BundleError unless the model file is inside the bundle and the one that was written."""
-    where = str(folder / artifact.file)
-    try:
-        file = (folder / artifact.file).resolve(strict=True)
-        if not file.is_relative_to(folder.resolve()):
-            raise BundleError(
-                expected="a model file inside the bundle", got=str(file), where=str(folder)
-            )
-        if not file.is_file():
-            raise BundleError(expected="a model file", got="something else", where=where)
-        size, digest = file.stat().st_size, _sha256(file)
-    except OSError as error:
-        got = error.strerror or str(error)
-        raise BundleError(expected="the model file", got=got, where=where) from error
-    except (ValueError, RuntimeError) as error:  # a null byte, a loop of links
-        raise BundleError(expected="the model file", got=str(error), where=repr(where)) from error
-    if (size, digest) != (artifact.bytes, artifact.sha256):
         raise BundleError(
-            expected=f"{artifact.bytes} bytes with SHA-256 {artifact.sha256[:12]!r}...",
-            got=f"{size} bytes with {digest[:12]!r}...",
-            where=where,
-            hint="the bundle is damaged; make or copy it again",
-        )
+            expected=f"{MANIFEST} of format version 1",
+            got=str(error),
+            where=str(folder / MANIFEST),
+        ) from error
 
 
-def _damaged(error: Exception, where: Path) -> BundleError:
-    return BundleError(expected="bundle.json of format version 1", got=str(error), where=str(where))
+def _why_none(folder: Path) -> str:
+    try:
+        (folder / MANIFEST).stat()
+    except OSError as error:
+        return error.strerror or str(error)
+    except ValueError as error:
+        return str(error)
+    return "it is no regular file"
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+def _strays(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    """Say what lies in the folder and is not read; old bundles list nothing."""
+    if not manifest.files:
+        return ()
+    names = unlisted(manifest, folder)
+    return (f"not read, for the bundle does not list it: {some(names)}",) if names else ()

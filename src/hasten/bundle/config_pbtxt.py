@@ -43,9 +43,11 @@ def config_pbtxt(manifest: Manifest) -> str:
     Source: Triton's model_config.proto and "Model Configuration" in its user guide.
     """
     inputs, outputs = manifest.signature.inputs, manifest.signature.outputs
-    max_batch = int(manifest.plan.serving.get("max_batch_size", 0))
-    if not manifest.signature.batchable:
-        max_batch = 0
+    max_batch: int = manifest.plan.serving.get("max_batch_size", 0)
+    rows = manifest.artifact.rows
+    mixed = rows is not None and rows.rows != "independent"
+    if mixed or not manifest.signature.batchable:
+        max_batch = 0  # Triton joins the requests of a model that has another
     batched = max_batch > 0
     execution = manifest.plan.execution
     kind = "KIND_GPU" if execution.get("device", "cpu") == "gpu" else "KIND_CPU"
@@ -56,7 +58,7 @@ def config_pbtxt(manifest: Manifest) -> str:
         f"max_batch_size: {max_batch}",
         *(_tensor("input", spec, batched=batched) for spec in inputs),
         *(_tensor("output", spec, batched=batched) for spec in outputs),
-        f"instance_group [{{ count: {execution['instances']}, kind: {kind} }}]",
+        f"instance_group [{{ count: {execution.get('instances', 1)}, kind: {kind} }}]",
     ]
     return "\n".join(lines) + "\n"
 

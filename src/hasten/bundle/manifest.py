@@ -8,6 +8,7 @@ import msgspec
 
 from hasten.data import OutputScore
 from hasten.graph import AppliedStep, Signature
+from hasten.graph.rows import RowVerdict
 from hasten.measure.statistics import Interval, Latency
 from hasten.runtimes import Format, Placement
 
@@ -16,6 +17,7 @@ __all__ = [
     "BudgetRecord",
     "CandidateRecord",
     "Evidence",
+    "FileRecord",
     "Interval",
     "Latency",
     "LedgerEntry",
@@ -95,12 +97,25 @@ class BudgetRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
-    """The model file of a bundle, relative to the bundle's folder."""
+    """The model file of a bundle, relative to the bundle's folder.
+
+    ``rows`` says whether its rows are independent as far as its graph tells; None in bundles of
+    earlier versions.
+    """
 
     file: str
     sha256: str
     bytes: int
     format: Format
+    rows: RowVerdict | None = None
+
+
+class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a bundle, relative to the bundle's folder."""
+
+    file: str
+    sha256: str
+    bytes: int
 
 
 class PlanRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,3 +158,5 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     plan: PlanRecord
     evidence: Evidence
     environment: dict[str, Any]
+    #: Every file of the bundle but bundle.json and its signature; none from before 0.2.
+    files: tuple[FileRecord, ...] = ()

@@ -25,6 +25,7 @@ VERBS = {
     "compare": "Time two in pairs, and say which is faster.",
     "serve": "Serve bundles, models or a Triton repository over HTTP.",
     "load": "Load a server from outside, and find its limit.",
+    "bundle": "Sign a bundle, or verify it and who signed it.",
     "doctor": "What this host has, what slows it, and what to change.",
     "demo": "The main job on real data: defects in photographs of solar cells.",
 }

@@ -75,6 +75,9 @@ class Timing:
         Compute on this device: cpu or gpu. bench --json lists what there is.
     delegate
         A LiteRT delegate with options: lib.so:key=value,key=value.
+    trust
+        A public key, or a folder of them: bundles signed by one may name a delegate. Repeat for
+        more.
     fail_on_fallback
         Exit with 2 where a delegate or device does not run the whole model.
     json
@@ -90,6 +93,7 @@ class Timing:
     seed: int = 0
     device: str | None = None
     delegate: str | None = None
+    trust: Repeated = None
     fail_on_fallback: Flag = False
     json: Flag = False
 
@@ -107,4 +111,5 @@ class Timing:
             self.seed,
             self.device,
             self.delegate,
+            tuple(self.trust or ()),
         )

@@ -16,7 +16,7 @@ from hasten.data.labels import Labels
 from hasten.data.rows import LABEL_KEYS, Row, read_row
 from hasten.data.samples import Samples
 from hasten.data.tensors import is_array, plain
-from hasten.errors import DataError, one_line
+from hasten.errors import DataError, foreign
 from hasten.graph import Signature
 from hasten.graph.object_path import import_object
 
@@ -63,14 +63,10 @@ def _has_items(source: object) -> bool:
 
 
 def _called(make: Any, where: str) -> object:
-    try:
-        return make()
-    except Exception as problem:
-        raise DataError(
-            expected="a callable without arguments that returns or yields data",
-            got=one_line(problem),
-            where=where,
-        ) from problem
+    expected = "a callable without arguments that returns or yields data"
+    with foreign(DataError, expected=expected, where=where):
+        found: object = make()
+    return found
 
 
 def _of_mapping(source: Mapping[Any, Any], signature: Signature, where: str) -> Samples:
@@ -102,16 +98,12 @@ def _only_input(signature: Signature, where: str, got: str) -> str:
 
 def _items(source: Any, where: str) -> Iterator[object]:
     """Yield what is in it, with anything it raises told in one line."""
-    try:
+    with foreign(DataError, expected="data that can be gone through", where=where):
         if hasattr(source, "__iter__"):
             yield from source
         else:  # a dataset that is not told when to stop but by its length
             for at in range(len(source)):
                 yield source[at]
-    except Exception as problem:
-        raise DataError(
-            expected="data that can be gone through", got=one_line(problem), where=where
-        ) from problem
 
 
 def _rows(source: object, signature: Signature, where: str) -> list[Row]:

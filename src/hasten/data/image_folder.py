@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,8 +16,9 @@ from hasten.data.npy import open_npy, write_npy
 from hasten.data.preprocessing import Preprocessing
 from hasten.data.preprocessing_text import parse_preprocessing
 from hasten.data.samples import Samples, stratified
-from hasten.errors import DataError, MissingExtraError, OutputError, one_line
+from hasten.errors import DataError, MissingExtraError, OutputError, foreign
 from hasten.graph import Signature, TensorSpec
+from hasten.plain_file import open_plain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +29,8 @@ __all__ = ["image_input", "read_image_folder"]
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _DEEP_MODES = ("I", "F")
 _IMAGE_RANK = 4
+#: A few hundred bytes can say that they are a gigapixel: 3 bytes each, twice over.
+_MAX_PIXELS = 100_000_000
 #: Where images may lie beside their labels.
 _IMAGES = "images"
 
@@ -197,15 +199,21 @@ def _decode(file: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Read one image as uint8 [height, width, channels] in the size and colour asked for."""
     from PIL import Image
 
-    problems = (OSError, ValueError, SyntaxError, EOFError, struct.error)
-    try:
-        with Image.open(file) as image:
-            image.load()
-            converted = _to_colour(image, preprocessing.colour, file)
-    except (*problems, Image.DecompressionBombError) as problem:
-        raise DataError(
-            expected="an image that can be decoded", got=one_line(problem), where=str(file)
-        ) from problem
+    expected = "an image that can be decoded"
+    with (
+        open_plain(file, expected=expected, error=DataError) as opened,
+        foreign(DataError, expected=expected, where=str(file)),
+        Image.open(opened) as image,
+    ):
+        if image.width * image.height > _MAX_PIXELS:
+            raise DataError(
+                expected=f"an image of at most {_MAX_PIXELS // 10**6} megapixels",
+                got=f"{image.width}x{image.height}",
+                where=str(file),
+                hint="scale it down: it is made as small as the model's input in any case",
+            )
+        image.load()
+        converted = _to_colour(image, preprocessing.colour, file)
     place = framed(preprocessing, converted.height, converted.width, str(file))
     picture = place.image(converted, preprocessing.interpolation, preprocessing.pad or 0)
     pixels: NDArray[Any] = picture.reshape(preprocessing.pixel_shape)

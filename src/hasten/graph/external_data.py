@@ -125,7 +125,7 @@ def _path_inside(folder: Path, location: str, tensor: onnx.TensorProto, where: s
     path = folder
     for part in parts:
         path = path / part
-        if path.is_symlink():
+        if _is_link(path):
             raise _refusal(
                 tensor,
                 where,
@@ -134,6 +134,13 @@ def _path_inside(folder: Path, location: str, tensor: onnx.TensorProto, where: s
                 hint="copy the file into the model's folder",
             )
     return path
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:  # a name that is too long: there is no such file, as its size will tell
+        return False
 
 
 def _size_of_plain_file(path: Path, tensor: onnx.TensorProto, where: str) -> int:
@@ -163,7 +170,9 @@ def _size_of_plain_file(path: Path, tensor: onnx.TensorProto, where: str) -> int
 
 def _read(region: _Region, where: str) -> bytes:
     try:
-        descriptor = os.open(region.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(
+            region.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        )
         with open(descriptor, "rb") as file:
             file.seek(region.offset)
             data = file.read(region.length)

@@ -14,6 +14,7 @@ from hasten.errors import ModelError
 if TYPE_CHECKING:
     import onnx
 
+    from hasten.graph.rows import RowVerdict
     from hasten.graph.signature import Signature
 
 __all__ = ["AppliedStep", "Model", "TFLiteSource", "TorchSource"]
@@ -124,6 +125,13 @@ class Model:
     def digest(self) -> str:
         """SHA-256 of the payload, in hex."""
         return hashlib.sha256(self.payload).hexdigest()
+
+    @cached_property
+    def rows(self) -> RowVerdict:
+        """Whether rows of the first axis are independent, as far as the graph tells."""
+        from hasten.graph.rows import rows_of
+
+        return rows_of(self)
 
     def evolve(self, graph: onnx.ModelProto, signature: Signature, step: AppliedStep) -> Model:
         """Return the model that this step made of this one."""

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hasten.errors import InputError, OptionError
+from hasten.errors import InputError, OptionError, foreign
 
 __all__ = ["import_object", "is_object_path"]
 
@@ -42,13 +42,9 @@ def import_object(path: str, *, where: str, error: type[InputError] = OptionErro
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    try:
+    expected = f"a module '{match['module']}' that can be imported"
+    with foreign(error, expected=expected, where=where):
         found: Any = importlib.import_module(match["module"])
-    except Exception as problem:
-        reason = " ".join(f"{type(problem).__name__}: {problem}".split())
-        raise error(
-            expected=f"a module '{match['module']}' that can be imported", got=reason, where=where
-        ) from problem
     for name in match["name"].split("."):
         if not hasattr(found, name):
             raise error(

@@ -11,6 +11,7 @@ from hasten.graph.model import Model
 from hasten.graph.operators import undefined_in_default_domain
 from hasten.graph.output_file import write_whole
 from hasten.graph.signature import Signature, TensorSpec
+from hasten.plain_file import read_plain, shown
 
 if TYPE_CHECKING:
     import onnx
@@ -62,24 +63,9 @@ def model_from_proto(proto: onnx.ModelProto, name: str = "") -> Model:
 
 def read_model_bytes(path: Path, *, kind: str) -> bytes:
     """Return the bytes of a model file; ModelError when there is no such file, or nothing in it."""
-    where = str(path)
-    try:
-        if path.is_dir():
-            raise ModelError(expected=kind, got="a folder", where=where)
-        if not path.exists():
-            raise ModelError(expected=kind, got="no such file", where=where)
-        if not path.is_file():
-            raise ModelError(expected=kind, got="something that is no regular file", where=where)
-        size = path.stat().st_size
-        if size > _MAX_PROTO_BYTES:
-            raise ModelError(
-                expected=f"{kind} of less than 2 GB", got=f"{size / 1e9:.1f} GB", where=where
-            )
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise ModelError(expected=kind, got=one_line(error), where=where) from None
+    data = read_plain(path, expected=kind, error=ModelError, max_bytes=_MAX_PROTO_BYTES)
     if not data:
-        raise ModelError(expected=kind, got="an empty file", where=where)
+        raise ModelError(expected=kind, got="an empty file", where=shown(path))
     return data
 
 

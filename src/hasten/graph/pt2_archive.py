@@ -13,11 +13,15 @@ from __future__ import annotations
 import ast
 import io
 import json
+import os
 import re
+import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from hasten.errors import MissingExtraError, ModelError, one_line
+from hasten.errors import MissingExtraError, ModelError, foreign, one_line
+from hasten.graph.number_bounds import is_bounded
+from hasten.plain_file import open_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_exported_program"]
 
+_WRITTEN = "a .pt2 file written by torch.export.save"
 _PROGRAM = "models/model.json"
 _PAYLOADS = (
     ("data/weights/model_weights_config.json", "weight_"),
@@ -99,19 +104,16 @@ def open_exported_program(path: str | Path) -> ExportedProgram:
     """
     path = Path(path)
     where = str(path)
-    if not path.is_file():
-        got = "a folder" if path.is_dir() else "no such file"
-        raise ModelError(expected="a .pt2 file", got=got, where=where)
+    with open_plain(path, expected="a .pt2 file", error=ModelError) as file:
+        _require_plain_members(file, where)
     try:
         from torch.export.pt2_archive import PT2ArchiveReader, is_pt2_package
         from torch.export.pt2_archive._package import load_pt2
     except ImportError:
         raise MissingExtraError("torch", needed_by=where) from None
-    if not is_pt2_package(where):
-        raise ModelError(
-            expected="a .pt2 file written by torch.export.save", got="another file", where=where
-        )
     try:
+        if not is_pt2_package(where):
+            raise ModelError(expected=_WRITTEN, got="another file", where=where)
         with PT2ArchiveReader(where) as reader:
             _check(reader, where)
         # Not torch.export.load: where load_pt2 fails, that one goes on to unpickle older formats.
@@ -119,11 +121,21 @@ def open_exported_program(path: str | Path) -> ExportedProgram:
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(
-            expected="a .pt2 file written by torch.export.save",
-            got=one_line(error, lines=1),
-            where=where,
-        ) from error
+        raise ModelError(expected=_WRITTEN, got=one_line(error, lines=1), where=where) from error
+
+
+def _require_plain_members(file: BinaryIO, where: str) -> None:
+    """Raise ModelError unless the archive holds each member once, as it is: torch packs none."""
+    if not zipfile.is_zipfile(file):
+        raise ModelError(expected=_WRITTEN, got="another file", where=where)
+    with foreign(ModelError, expected=_WRITTEN, where=where), zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+    size = os.fstat(file.fileno()).st_size
+    names = {one.filename for one in members}
+    packed = [one.filename for one in members if one.compress_type != zipfile.ZIP_STORED]
+    if packed or len(names) < len(members) or sum(one.file_size for one in members) > size:
+        got = f"the packed {packed[0][:100]!r}" if packed else "members over one another"
+        raise ModelError(expected=_WRITTEN, got=got, where=where)
 
 
 def _check(reader: PT2ArchiveReader, where: str) -> None:
@@ -241,9 +253,13 @@ def _check_expression(text: str, where: str) -> None:
     if not _EXPRESSION_TEXT.fullmatch(text):
         raise _refusal(f"the expression {text[:80]!r}", where)
     try:
-        nodes = list(ast.walk(ast.parse(text, mode="eval")))
-    except (SyntaxError, ValueError, RecursionError):
+        parsed = ast.parse(text, mode="eval")
+        nodes = list(ast.walk(parsed))
+        bounded = is_bounded(parsed.body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise _refusal(f"the expression {text[:80]!r}", where) from None
+    if not bounded:
+        raise _refusal(f"the expression {text[:80]!r} of numbers without end", where)
     if not all(isinstance(node, _EXPRESSION_NODES) and _harmless(node) for node in nodes):
         raise _refusal(f"the expression {text[:80]!r}", where)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hasten.errors import MissingExtraError, ModelError, OptionError, OutputError, one_line
+from hasten.errors import MissingExtraError, ModelError, OptionError, OutputError, foreign, one_line
 from hasten.graph.batch_norm import fold_batch_norms
 from hasten.graph.model import Model, TorchSource
 from hasten.graph.object_path import import_object
@@ -167,14 +167,9 @@ def _build_module(location: str) -> torch.nn.Module:
     import torch
 
     build = import_object(location, where="model", error=ModelError)
-    try:
+    expected = "a callable that returns an nn.Module when called without arguments"
+    with foreign(ModelError, expected=expected, where=location, lines=1):
         module = build()
-    except Exception as error:
-        raise ModelError(
-            expected="a callable that returns an nn.Module when called without arguments",
-            got=one_line(error, lines=1),
-            where=location,
-        ) from error
     if not isinstance(module, torch.nn.Module):
         raise ModelError(
             expected="a callable that returns an nn.Module",

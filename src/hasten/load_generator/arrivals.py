@@ -13,7 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from hasten.errors import DataError, OptionError
+from hasten.errors import DataError
+from hasten.plain_file import read_plain_text
 
 __all__ = ["Arrivals", "Constant", "Poisson", "Replay", "read_arrivals"]
 
@@ -79,14 +80,7 @@ def read_arrivals(path: Path) -> Replay:
     is below 60 s; then from 0. Raises OptionError where there is no such file, and DataError for a
     line that is no time or earlier than the one before it.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise OptionError(
-            expected="constant, poisson or a file of arrivals",
-            got=getattr(problem, "strerror", None) or "a file that is no text",
-            where=f"--arrivals {path}",
-        ) from None
+    text = read_plain_text(path, expected="constant, poisson or a file of arrivals")
     found: list[float] = []
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.partition("#")[0].strip()

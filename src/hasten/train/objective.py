@@ -139,7 +139,7 @@ class OwnObjective(nn.Module):
             )
         except HastenError:
             raise
-        except Exception as error:  # whatever the user's function raises
+        except (Exception, SystemExit) as error:  # whatever the user's function raises
             raise RefusedError(f"{self.title} failed: {one_line(error)}") from error
         if not isinstance(found, torch.Tensor) or found.numel() != 1:
             shape = list(found.shape) if isinstance(found, torch.Tensor) else ""

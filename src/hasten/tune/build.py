@@ -52,7 +52,7 @@ class Builder:
             if reasons:
                 raise RefusedError("; ".join(reasons))
             lowered = runtime.lower(model, self.context.scratch, candidate.execution.hint)
-            _require_batch(lowered, candidate)
+            _require_batch(model, lowered, candidate)
         except RefusedError as refused:
             nothing.drop("refused", str(refused))
             return nothing
@@ -62,8 +62,13 @@ class Builder:
         return Contestant(candidate, model, lowered)
 
 
-def _require_batch(lowered: Lowered, candidate: Candidate) -> None:
-    """Raise RefusedError where the file has a batch of its own, which lowering had to fix."""
+def _require_batch(model: Model, lowered: Lowered, candidate: Candidate) -> None:
+    """Raise RefusedError where samples must not share a batch, or lowering had to fix its size.
+
+    A step may bring such a thing in: int8 with a scale that is taken of the whole batch.
+    """
     fixed, asked = lowered.signature.batch, candidate.execution.batch
+    if asked > 1 and model.signature.batch is None and model.rows.rows == "mixed":
+        raise RefusedError(f"samples cannot share a batch: {model.rows}")
     if fixed is not None and fixed < asked:
         raise RefusedError(f"{candidate.runtime} can only lower it for a batch of {fixed}")

@@ -124,15 +124,27 @@ class Field:
             physical_cores(),
             settings.threads,
             settings.target,
-            self.model.signature.batch,
+            self.model.signature.batch or (None if self._joins else 1),
             settings.devices,
             settings.delegates,
         )
 
+    @property
+    def _joins(self) -> bool:
+        """Whether samples may be run as one batch: each would answer as it does alone."""
+        return self.model.rows.rows == "independent"
+
     def _missing(self) -> list[Contestant]:
-        """Runtimes and devices that are not there, with the reason or what installs them."""
+        """Runtimes and devices that are not there, with the reason or what installs them.
+
+        And batches, for throughput, where samples must not be joined.
+        """
         missing = []
         space = self._space()
+        if self.settings.target == "throughput" and space.batch == 1 and not self._joins:
+            contestant = Contestant(Candidate((), self.reference.runtime, Execution(batch=2)))
+            contestant.drop("refused", f"samples cannot share a batch: {self.model.rows}")
+            missing.append(contestant)
         for name in space.probes:
             for device, reason in space.unreached(name).items():
                 contestant = Contestant(Candidate((), name, Execution(device=device)))

@@ -76,6 +76,7 @@ def _record(chosen: Contestant, judge: Judge) -> PlanRecord:
         serving={
             "max_batch_size": _max_batch(chosen),
             "preprocessing": _preprocessing(chosen, judge),
+            **_warmup(chosen, judge),
         },
     )
 
@@ -96,6 +97,26 @@ def _max_batch(chosen: Contestant) -> int:
     if chosen.lowered is None or chosen.lowered.signature.batch is not None:
         return 0
     return chosen.candidate.execution.batch
+
+
+def _warmup(chosen: Contestant, judge: Judge) -> dict[str, object]:
+    """Return what inputs are like, where the signature does not say it: sizes and whole numbers.
+
+    Of the samples themselves nothing is kept.
+    """
+    if chosen.lowered is None:
+        return {}
+    signature = chosen.lowered.signature
+    feed = judge.validation.feed(signature, range(judge.validation.per_feed(signature) or 1))
+    inputs: dict[str, dict[str, object]] = {}
+    for spec in signature.inputs:
+        value = feed[spec.name]
+        if value.dtype.kind in "iu" and value.size:
+            inputs[spec.name] = {"low": int(value.min()), "high": int(value.max())}
+        if None in spec.shape[1:]:
+            size = list(value.shape[1:] if spec.batch is None else value.shape)
+            inputs[spec.name] = {"dims": size, **inputs.get(spec.name, {})}
+    return {"model_warmup": [{"name": "samples", "inputs": inputs}]} if inputs else {}
 
 
 def _preprocessing(chosen: Contestant, judge: Judge) -> dict[str, object]:

@@ -13,7 +13,8 @@ import msgspec
 import msgspec.inspect
 
 from hasten.compress import STEPS, Need, StepConfig, applied
-from hasten.errors import DataError, InputError, OptionError
+from hasten.errors import DataError, InputError, OptionError, one_line
+from hasten.plain_file import read_plain_text, shown
 
 __all__ = ["Recipe", "read_recipe", "require_needs", "require_order"]
 
@@ -21,6 +22,9 @@ _TAGS: dict[str, type[StepConfig]] = {applied(config()).step: config for config 
 _KEYS = ("name", "steps")
 #: msgspec's "Expected `float`, got `str` - at `$.ratio`".
 _INVALID = re.compile(r"Expected (?P<expected>.+?), got (?P<got>.+?)(?: - at `\$\.?(?P<at>.*)`)?$")
+_MAX_BYTES, _MAX_PARTS = 1_000_000, 64
+#: What stands between keys: dots of one key are counted, those of many numbers are not.
+_BETWEEN = re.compile(r"[=,\n\[\]{}]")
 _FLAGS: dict[Need, str] = {"calibration": "--data", "training": "--train"}
 
 
@@ -53,16 +57,20 @@ def read_recipe(path: Path) -> Recipe:
 
     Steps are counted from 0, as in ``steps[2].ratio``.
     """
+    where = shown(path)
+    text = read_plain_text(path, expected="a recipe file", max_bytes=_MAX_BYTES)
+    parts = max(piece.count(".") + 1 for piece in _BETWEEN.split(text))
+    if parts > _MAX_PARTS:  # tomllib takes time and stack by the square of them
+        raise OptionError(
+            expected=f"keys of at most {_MAX_PARTS} parts", got=str(parts), where=where
+        )
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        got = error.strerror or type(error).__name__
-        raise OptionError(expected="a recipe file", got=got, where=str(path)) from None
-    except UnicodeDecodeError:
-        raise OptionError(expected="UTF-8 text", got="other bytes", where=str(path)) from None
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise OptionError(expected="TOML", got=str(error), where=str(path)) from None
-    return _recipe(document, str(path))
+        raise OptionError(expected="TOML", got=str(error), where=where) from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep lists
+        raise OptionError(expected="TOML", got=one_line(error), where=where) from None
+    return _recipe(document, where)
 
 
 def require_needs(recipe: Recipe, given: Collection[Need]) -> None:
@@ -110,7 +118,7 @@ def require_order(recipe: Recipe) -> None:
 def _recipe(document: Mapping[str, Any], source: str) -> Recipe:
     for key in document:
         if key not in _KEYS:
-            raise _unknown(key, _KEYS, "a key of a recipe", f"{source}: {key}")
+            raise _unknown(key, _KEYS, "a key of a recipe", f"{source}: {key:.100}")
     name = document.get("name", "")
     if not isinstance(name, str):
         raise OptionError(expected="a text", got=_kind(name), where=f"{source}: name")
@@ -160,7 +168,7 @@ def _invalid(
     # "Invalid enum value 'x' - at `$.calibrator`": the choices are in the config.
     name = re.split(r"\W", message.rpartition("$.")[2])[0]
     choices = ", ".join(_choices(config, name)) or "another value"
-    return OptionError(expected=choices, got=repr(table.get(name)), where=f"{where}.{name}")
+    return OptionError(expected=choices, got=repr(table.get(name))[:100], where=f"{where}.{name}")
 
 
 def _choices(config: type[StepConfig], name: str) -> list[str]:
@@ -184,9 +192,9 @@ def _moved(error: InputError, fields: Sequence[str], where: str) -> OptionError:
 
 
 def _unknown(got: Any, known: Collection[str], what: str, where: str) -> OptionError:
-    near = get_close_matches(str(got), known, 1)
+    near = get_close_matches(str(got)[:100], known, 1)
     hint = f"did you mean {near[0]}?" if near else _listed(known)
-    return OptionError(expected=what, got=repr(got), where=where, hint=hint)
+    return OptionError(expected=what, got=repr(got)[:100], where=where[:400], hint=hint)
 
 
 def _listed(known: Collection[str]) -> str:

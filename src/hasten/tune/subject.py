@@ -44,6 +44,7 @@ class Wanted:
     seed: int = 0
     device: str | None = None
     delegate: str | None = None
+    trust: Sequence[str] = ()
 
 
 def open_subject(text: str, wanted: Wanted, scratch: Path) -> Subject:
@@ -58,7 +59,7 @@ def open_subject(text: str, wanted: Wanted, scratch: Path) -> Subject:
     name, runtime_name = _split(text)
     runtime_name = runtime_name or wanted.runtime
     if is_bundle(Path(name)):
-        bundle = Bundle.open(name)
+        bundle = Bundle.open(name, trust=wanted.trust, delegate=wanted.delegate)
         plan = bundle.manifest.plan.runtime
         lowered, execution = bundle.lowered, bundle.execution
         if runtime_name not in {None, plan}:

@@ -10,7 +10,7 @@ import msgspec
 from hasten.data.labels.boxes import Boxes, placed_boxes, require_inside
 from hasten.data.labels.labels import Labels
 from hasten.data.labels.pictures import Pictures, read_text
-from hasten.errors import DataError, one_line
+from hasten.errors import DataError, foreign
 
 __all__ = ["is_coco", "read_coco"]
 
@@ -54,12 +54,9 @@ def read_coco(path: Path, pictures: Pictures) -> Labels:
     Raises DataError for a file that is none, for images that are not there or not in the file, and
     for boxes of unknown images or classes, or outside their image.
     """
-    try:
-        coco = msgspec.json.decode(read_text(path).encode(), type=_Coco)
-    except (msgspec.DecodeError, msgspec.ValidationError) as problem:
-        raise DataError(
-            expected=f"a COCO file with {', '.join(_PARTS)}", got=one_line(problem), where=str(path)
-        ) from problem
+    text = read_text(path)
+    with foreign(DataError, expected=f"a COCO file with {', '.join(_PARTS)}", where=str(path)):
+        coco = msgspec.json.decode(text.encode(), type=_Coco)
     categories = sorted(coco.categories, key=lambda one: one.id)
     class_of = {one.id: at for at, one in enumerate(categories)}
     files = {image.id: image.file_name for image in coco.images}

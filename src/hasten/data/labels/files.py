@@ -11,7 +11,7 @@ from hasten.data.labels.mask_folder import MASK_SUFFIXES, read_masks
 from hasten.data.labels.pictures import Pictures, read_text
 from hasten.data.labels.table import TABLE_SUFFIXES, read_table
 from hasten.data.labels.yolo import read_yolo
-from hasten.errors import DataError, one_line
+from hasten.errors import DataError, foreign
 
 __all__ = ["find_file", "read_alphabet", "read_label_file"]
 
@@ -103,7 +103,7 @@ def _required(pictures: Pictures | None, path: Path) -> Pictures:
 
 
 def _document(path: Path) -> object:
-    try:
-        return json.loads(read_text(path))
-    except ValueError as problem:
-        raise DataError(expected="JSON", got=one_line(problem), where=str(path)) from problem
+    text = read_text(path)
+    with foreign(DataError, expected="JSON", where=str(path)):
+        found: object = json.loads(text)
+    return found

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hasten.data.labels.labels import IGNORED, Labels
 from hasten.data.labels.pictures import Pictures
 from hasten.data.npy import open_npy, write_npy
-from hasten.errors import DataError, one_line
+from hasten.errors import DataError, foreign
 
 __all__ = ["MASK_SUFFIXES", "read_masks"]
 
@@ -63,13 +63,11 @@ def _placed(
 def _read(file: Path, size: tuple[int, int]) -> NDArray[np.int64]:
     from PIL import Image
 
-    try:
-        with Image.open(file) as image:
-            mode, values = image.mode, np.asarray(image)
-    except (OSError, ValueError, SyntaxError) as problem:
-        raise DataError(
-            expected="a mask that can be decoded", got=one_line(problem), where=str(file)
-        ) from problem
+    with (
+        foreign(DataError, expected="a mask that can be decoded", where=str(file)),
+        Image.open(file) as image,
+    ):
+        mode, values = image.mode, np.asarray(image)
     if mode not in _MODES:
         raise DataError(
             expected="a mask with a class number for each pixel (gray or palette)",

@@ -10,13 +10,16 @@ from typing import TypeVar
 
 from hasten.data.framing import Framing, framed
 from hasten.data.preprocessing import Preprocessing
-from hasten.errors import DataError, one_line
+from hasten.errors import DataError, foreign
+from hasten.plain_file import read_plain_text
 
 __all__ = ["Pictures", "read_text"]
 
 T = TypeVar("T")
 
 _NAMED = 3
+#: Annotations of 118,000 images of COCO are 450 MB.
+_MAX_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -80,15 +83,12 @@ class Pictures:
         """Return (height, width) of an image, from its header."""
         from PIL import Image
 
-        try:
-            with Image.open(self.files[at]) as image:
-                return image.height, image.width
-        except (OSError, ValueError, SyntaxError) as problem:
-            raise DataError(
-                expected="an image that can be decoded",
-                got=one_line(problem),
-                where=str(self.files[at]),
-            ) from problem
+        where = str(self.files[at])
+        with (
+            foreign(DataError, expected="an image that can be decoded", where=where),
+            Image.open(self.files[at]) as image,
+        ):
+            return image.height, image.width
 
     def knows(self, name: str) -> bool:
         """Whether there is an image of this name."""
@@ -115,11 +115,13 @@ class Pictures:
 
 def read_text(path: Path) -> str:
     """Return a text file of UTF-8; DataError where it cannot be read or is empty."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as problem:
-        got = "no such file" if isinstance(problem, FileNotFoundError) else one_line(problem)
-        raise DataError(expected="a label file of UTF-8", got=got, where=str(path)) from problem
+    text = read_plain_text(
+        path,
+        expected="a label file of UTF-8",
+        error=DataError,
+        max_bytes=_MAX_BYTES,
+        encoding="utf-8-sig",
+    )
     if not text.strip():
         raise DataError(expected="labels", got="an empty file", where=str(path))
     return text

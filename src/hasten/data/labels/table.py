@@ -14,7 +14,7 @@ import numpy as np
 from hasten.data.labels.labels import Labels
 from hasten.data.labels.pictures import Pictures, read_text
 from hasten.data.labels.take import take_labels
-from hasten.errors import DataError, one_line
+from hasten.errors import DataError, foreign
 
 __all__ = ["TABLE_SUFFIXES", "read_table"]
 
@@ -148,7 +148,8 @@ def _read(path: Path, pictures: Pictures | None) -> _Rows:
         return _of_objects(document if isinstance(document, list) else [document], path)
     if path.suffix == ".txt" and not (pictures is not None and "\t" in text):
         return _Rows({"text": text.splitlines()}, has_header=True)
-    rows = [row for row in _split(text, path.suffix) if row]
+    with foreign(DataError, expected="rows of cells", where=str(path)):
+        rows = [row for row in _split(text, path.suffix) if row]
     width = len(rows[0])
     for number, row in enumerate(rows, 1):
         if len(row) != width:
@@ -190,7 +191,6 @@ def _of_objects(objects: list[Any], path: Path) -> _Rows:
 
 
 def _json(text: str, path: Path) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as problem:
-        raise DataError(expected="JSON", got=one_line(problem), where=str(path)) from problem
+    with foreign(DataError, expected="JSON", where=str(path)):
+        found: Any = json.loads(text)
+    return found

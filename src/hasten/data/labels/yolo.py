@@ -7,7 +7,8 @@ from pathlib import Path
 from hasten.data.labels.boxes import Boxes, placed_boxes, require_inside
 from hasten.data.labels.labels import Labels
 from hasten.data.labels.pictures import Pictures
-from hasten.errors import DataError, one_line
+from hasten.errors import DataError
+from hasten.plain_file import read_plain_text
 
 __all__ = ["read_yolo"]
 
@@ -51,12 +52,9 @@ def _class_names(path: Path) -> tuple[str, ...]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(
-            expected="a label file of UTF-8", got=one_line(problem), where=str(path)
-        ) from problem
+    return read_plain_text(
+        path, expected="a label file of UTF-8", error=DataError, encoding="utf-8-sig"
+    ).splitlines()
 
 
 def _read(path: Path, size: tuple[int, int], names: tuple[str, ...]) -> Boxes:

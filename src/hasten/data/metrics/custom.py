@@ -13,7 +13,7 @@ import msgspec
 from hasten.data.answers import Answers
 from hasten.data.labels import Labels
 from hasten.data.metrics.metric import Score
-from hasten.errors import DataError, one_line
+from hasten.errors import DataError, foreign
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,15 +51,9 @@ class CustomMetric(msgspec.Struct, frozen=True):
         answers = Answers.of(outputs)
         joined = {name: output.joined for name, output in answers.items()}
         more = {"runs": _runs(answers)} if _takes_runs(self.function) else {}
-        try:
-            plain = labels.plain if isinstance(labels, Labels) else labels
+        plain = labels.plain if isinstance(labels, Labels) else labels
+        with foreign(DataError, expected="a metric that returns a number", where=self.name):
             value = self.function(joined, plain, **more)
-        except Exception as problem:
-            raise DataError(
-                expected="a metric that returns a number",
-                got=one_line(problem),
-                where=self.name,
-            ) from problem
         if not isinstance(value, Real) or not math.isfinite(value):
             got = str(float(value)) if isinstance(value, Real) else type(value).__name__
             raise DataError(expected="a finite number", got=got, where=self.name)

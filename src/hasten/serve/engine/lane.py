@@ -53,6 +53,7 @@ class Lane:
         *,
         inline: Inline | None,
         limit_ns: int,
+        warm: bool = True,
     ) -> None:
         self._name = name
         self._loop = loop
@@ -67,7 +68,7 @@ class Lane:
         self._closed: asyncio.Future[None] = loop.create_future()
         self._in_flight = 0
         self._suspects = Suspects()
-        self._blame = Blame()
+        self._blame = Blame(well=warm)
         self._inline = inline
         #: Whether the last batch had several requests, and the sockets were looked at once more.
         self._shared = self._looked_again = False

@@ -7,21 +7,24 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from hasten.errors import InvalidRequestError, OptionError
+from hasten.errors import HastenError, InvalidRequestError, OptionError
 from hasten.graph import Signature
+from hasten.graph.rows import UNREAD, RowVerdict
 from hasten.runtimes import Execution, Lowered, get_runtime
 from hasten.serve.engine.answers import Answers
 from hasten.serve.engine.execution_choice import Choice, choose
 from hasten.serve.engine.inline import Inline, time_is_bounded
 from hasten.serve.engine.lane import Lane
+from hasten.serve.engine.made_up import first_that_runs, made_up_inputs, may_be_unlucky
 from hasten.serve.engine.ordering import Ordering
 from hasten.serve.engine.padding import Entry, Padding, require_lengths
 from hasten.serve.engine.reshape import Reshape
+from hasten.serve.engine.row_proof import prove_rows
 from hasten.serve.engine.runner import Runner
 from hasten.serve.engine.scheduler import Scheduler
 from hasten.serve.engine.settings import ServingSettings
 from hasten.serve.engine.statistics import ModelStatistics
-from hasten.serve.engine.warm_up import WarmedUp, handoff_ns, warm_up
+from hasten.serve.engine.warm_up import WarmedUp, handoff_ns, unwarmed, warm_up
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,7 +57,8 @@ class ModelSource:
 
     ``signature`` is what clients see: that of ``lowered``, but for tensors that are reshaped.
     ``alternatives`` are executions that are timed against ``execution``, and the best is taken.
-    ``digest`` is the SHA-256 of its file, in hex; ``labels`` name the classes of outputs.
+    ``digest`` is the SHA-256 of its file, in hex; ``labels`` name the classes of outputs. ``rows``
+    says whether rows are independent as far as the graph tells.
     """
 
     name: str
@@ -67,11 +71,15 @@ class ModelSource:
     digest: str
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     alternatives: tuple[Execution, ...] = ()
+    rows: RowVerdict = UNREAD
 
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A source whose sessions are open and warm."""
+    """A source whose sessions are open and warm.
+
+    ``rows`` is what was proven of its rows, and ``notes`` say what could not be done.
+    """
 
     source: ModelSource
     choice: Choice
@@ -79,13 +87,16 @@ class OpenedModel:
     runners: tuple[Runner, ...]
     warmed: WarmedUp
     inline: Inline | None
+    rows: RowVerdict
+    notes: tuple[str, ...] = ()
 
 
 def open_model(source: ModelSource) -> OpenedModel:
     """Open and warm up the sessions of a model; takes as long as that takes.
 
-    Raises RuntimeFailureError when the runtime cannot, OptionError when the settings want batches
-    of a model that has no free batch axis.
+    Raises RuntimeFailureError when the runtime cannot open it, OptionError when the settings want
+    batches of a model that has no free batch axis. One that does not take the inputs that are made
+    up for it is opened all the same, and not warm.
     """
     settings, signature = source.settings, source.lowered.signature
     largest = settings.max_batch_size
@@ -95,7 +106,6 @@ def open_model(source: ModelSource) -> OpenedModel:
             got=str(largest),
             where=f"model {source.name}",
         )
-    batched = signature.batchable and largest != 0
     buckets = settings.length_buckets
     if buckets is not None:
         require_lengths(buckets, signature, source.name)
@@ -105,22 +115,47 @@ def open_model(source: ModelSource) -> OpenedModel:
                 got="both",
                 where=f"model {source.name}",
             )
-    length = buckets.lengths[-1] if buckets is not None else 1
     runtime = get_runtime(source.runtime)
+    executions = _executions(source)
+    trial = runtime.open(source.lowered, executions[0])
+    ways = made_up_inputs(signature, settings.model_warmup)
+    if buckets is not None:
+        ways = made_up_inputs(signature, settings.model_warmup, (buckets.lengths[-1],))
+    # Several rows too: one may happen to be of values that it takes.
+    tried = _race_sizes(largest) if signature.batchable else (1,)
+    way, refusal = first_that_runs(
+        ways, lambda one: [trial.run(one.feed(signature, rows)) for rows in tried]
+    )
+    if refusal is not None and not may_be_unlucky(signature):
+        trial.close()
+        raise refusal
+    rows = RowVerdict("mixed", why="the first axis is not free in each of its tensors")
+    if signature.batchable:
+        rows = prove_rows(trial.run, signature, way, source.rows)
+    batched = rows.rows == "independent" and largest != 0
+    spare = [trial]
 
     def opened(execution: Execution) -> Runner:
-        return Runner(runtime, source.lowered, execution, batched=batched, length=length)
+        session = spare.pop() if spare and execution == executions[0] else None
+        return Runner(
+            runtime, source.lowered, execution, batched=batched, made_up=way, session=session
+        )
 
-    choice = choose(_executions(source), opened, _race_sizes(largest) if batched else (1,))
+    if way is None:
+        choice = Choice(executions[0], opened(executions[0]), "")
+        warmed = unwarmed(largest if batched else 0)
+    else:
+        choice = choose(executions, opened, _race_sizes(largest) if batched else (1,))
+        warmed = warm_up(choice.runner, largest if batched else 0, any_batch=runtime.any_batch)
     runners = [choice.runner]
     runners += [opened(choice.execution) for _ in range(choice.execution.instances - 1)]
-    warmed = warm_up(runners[0], largest if batched else 0, any_batch=runtime.any_batch)
-    for runner in runners[1:]:
+    for runner in runners[1:] if way is not None else ():
         for size in warmed.sizes:
             runner.prepare(size)
             runner.time(size)
+    notes = _notes(rows, settings, signature, refusal)
     inline = _inline(source, warmed, batched=batched) if len(runners) == 1 else None
-    return OpenedModel(source, choice, batched, tuple(runners), warmed, inline)
+    return OpenedModel(source, choice, batched, tuple(runners), warmed, inline, rows, notes)
 
 
 def _inline(source: ModelSource, warmed: WarmedUp, *, batched: bool) -> Inline | None:
@@ -132,7 +167,8 @@ def _inline(source: ModelSource, warmed: WarmedUp, *, batched: bool) -> Inline |
         return None
     if not time_is_bounded(source.lowered):
         return None
-    return Inline(bound_ns, largest if _uniform(source.signature, batched=batched) else 0)
+    timed = warmed.times.known and _uniform(source.signature, batched=batched)
+    return Inline(bound_ns, largest if timed else 0)
 
 
 def _uniform(signature: Signature, *, batched: bool) -> bool:
@@ -147,6 +183,17 @@ def _limit_ns(source: ModelSource, warmed: WarmedUp) -> int:
     if limit_ms is not None:
         return int(limit_ms * 1e6)
     return int(max(_LIMIT_NS, _LIMIT_TIMES * warmed.times.expect(warmed.sizes[-1])))
+
+
+def _notes(
+    rows: RowVerdict, settings: ServingSettings, signature: Signature, refusal: HastenError | None
+) -> tuple[str, ...]:
+    found = []
+    if signature.batchable and settings.max_batch_size != 0 and rows.rows != "independent":
+        found.append(f"each request runs alone: {rows}")
+    if refusal is not None:
+        found.append(f"not warmed up: it does not take made-up inputs ({refusal})")
+    return tuple(found)
 
 
 def _executions(source: ModelSource) -> list[Execution]:
@@ -191,6 +238,9 @@ class ServedModel:
         #: How others compare that were timed against this execution; empty where none was.
         self.choice = opened.choice.reason
         self.batched = opened.batched
+        #: What is known of its rows, and what there is to say of how it is served.
+        self.rows = opened.rows
+        self.notes = opened.notes
         self.inline = opened.inline is not None
         self.sizes = opened.warmed.sizes
         self.executors = len(opened.runners)
@@ -212,6 +262,7 @@ class ServedModel:
             self.statistics,
             inline=opened.inline,
             limit_ns=_limit_ns(source, opened.warmed),
+            warm=opened.warmed.times.known,
         )
 
         entry: Entry = self._lane
@@ -256,7 +307,7 @@ class ServedModel:
         if self.batched:
             words.append(f"batches of up to {self.scheduler.cap}")
         where = "on the event loop's thread" if self.inline else f"{self.executors} executor(s)"
-        return ", ".join([*words, where])
+        return "; ".join([", ".join([*words, where]), *self.notes])
 
     def rows_of(self, shapes: tuple[tuple[int, ...], ...]) -> int:
         """Return the rows of a request, or raise InvalidRequestError where shapes do not fit."""

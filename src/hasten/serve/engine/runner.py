@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hasten.runtimes import Arrays, Binding, Execution, Lowered, Runtime, Session, bind
-from hasten.runtimes.binding import zeros
+from hasten.serve.engine.made_up import MadeUp
 from hasten.serve.engine.request import Batch, BatchResult
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ _LARGE_BYTES = 65_536
 class Runner:
     """What one executor runs with: a session, or one for each batch size where that is cheaper.
 
-    With ``batched`` the first axis is the batch, and requests are joined along it. Other free
-    dimensions are warmed up at ``length``. One thread at a time may call it.
+    With ``batched`` the first axis is the batch, and requests are joined along it. It is timed with
+    inputs that are ``made_up``. ``session`` is one that is open already. One thread at a time may
+    call it.
     """
 
     def __init__(
@@ -37,16 +38,17 @@ class Runner:
         execution: Execution,
         *,
         batched: bool,
-        length: int = 1,
+        made_up: MadeUp | None = None,
+        session: Session | None = None,
     ) -> None:
-        self._length = length
+        self._made_up = made_up or MadeUp()
         self._runtime = runtime
         self._lowered = lowered
         self._execution = execution
         self._batched = batched
         self._names = [spec.name for spec in lowered.signature.inputs]
         self._outputs = [spec.name for spec in lowered.signature.outputs]
-        self._sessions: dict[int, Session] = {}
+        self._sessions: dict[int, Session] = {} if session is None else {0: session}
         self._bindings: dict[int, Binding] = {}
         self._prepared: set[int] = set()
 
@@ -59,6 +61,9 @@ class Runner:
             return  # each request has shapes of its own
         binding = bind(self._session(size), self._lowered.signature, size)
         if binding is not None:
+            feed = self._feed(size)
+            for buffer, name in zip(binding.inputs(), self._names, strict=True):
+                np.copyto(buffer, feed[name])
             self._bindings[size] = binding
 
     def forget(self, size: int) -> None:
@@ -76,7 +81,7 @@ class Runner:
         What else runs on the machine only adds, and a size must not look worse for it.
         """
         binding = self._bindings.get(size)
-        feed = None if binding else self._zeros(size)
+        feed = None if binding else self._feed(size)
         times: list[int] = []
         for _ in range(_TIMED_RUNS):
             before = perf_counter_ns()
@@ -150,17 +155,8 @@ class Runner:
         batch.input_ns, batch.run_ns = ready - begin, done - ready
         batch.output_ns = perf_counter_ns() - done
 
-    def _zeros(self, size: int) -> Arrays:
-        shapes = {
-            spec.name: [
-                (size if at == 0 else self._length) if dim is None else dim
-                for at, dim in enumerate(spec.shape)
-            ]
-            for spec in self._lowered.signature.inputs
-        }
-        return {
-            spec.name: zeros(spec, shapes[spec.name]) for spec in self._lowered.signature.inputs
-        }
+    def _feed(self, size: int) -> Arrays:
+        return self._made_up.feed(self._lowered.signature, size)
 
     def _session(self, size: int) -> Session:
         # Sizes that nobody prepared for share a session, which takes each as it comes.

@@ -16,9 +16,11 @@ from hasten.errors import OptionError
 __all__ = [
     "DynamicBatching",
     "LengthBuckets",
+    "ModelWarmup",
     "QueuePolicy",
     "ServingSettings",
     "TimeoutAction",
+    "WarmupInput",
     "check",
     "parse_settings",
 ]
@@ -72,6 +74,28 @@ class LengthBuckets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     pad_value: float = 0
 
 
+class WarmupInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one input is made up: its shape without the batch, and what is in it.
+
+    Integers lie from ``low`` to ``high``. ``file`` holds the raw bytes of one sample, or of all of
+    a batch; texts have their length before them, in four bytes, least significant first.
+    """
+
+    dims: tuple[int, ...] = ()
+    data: Literal["random", "zero"] = "random"
+    low: int = 0
+    high: int = 1
+    file: str = ""
+
+
+class ModelWarmup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One way to make up a request that the model takes, as Triton's ModelWarmup says it."""
+
+    name: str = ""
+    batch_size: int = 1
+    inputs: dict[str, WarmupInput] = {}
+
+
 class ServingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it for one model.
 
@@ -88,6 +112,8 @@ class ServingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     length_buckets: LengthBuckets | None = None
     response_cache: bool = False
     version_policy: Literal["latest", "all"] | tuple[int, ...] = "latest"
+    #: Inputs to warm up with; where there are none, or none runs, they are made up.
+    model_warmup: tuple[ModelWarmup, ...] = ()
     #: Run on the event loop's own thread what takes little time; None: where that is measured to
     #: be cheaper.
     inline: bool | None = None
@@ -163,6 +189,15 @@ def check(settings: ServingSettings, where: str) -> None:
             settings.threads,
         ),
         (goal is not None and goal <= 0, "latency_goal_ms above 0", goal),
+        *(
+            (
+                any(dim < 0 for dim in one.dims) or one.low > one.high,
+                "model_warmup with dims of 0 or more, and low up to high",
+                f"dims {list(one.dims)}, low {one.low}, high {one.high} of {name}",
+            )
+            for warmup in settings.model_warmup
+            for name, one in warmup.inputs.items()
+        ),
         (
             buckets is not None
             and (not buckets.lengths or list(buckets.lengths) != sorted(set(buckets.lengths))),

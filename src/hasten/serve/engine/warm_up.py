@@ -15,10 +15,11 @@ from hasten.serve.engine.batch_times import BatchTimes
 if TYPE_CHECKING:
     from hasten.serve.engine.runner import Runner
 
-__all__ = ["WarmedUp", "handoff_ns", "warm_up"]
+__all__ = ["WarmedUp", "handoff_ns", "unwarmed", "warm_up"]
 
 #: The largest batch that is tried where the settings name none.
 _LARGEST = 64
+_LARGEST_UNWARMED = 8
 #: A model is worth all sizes, not only powers of two, where running them once takes no longer.
 _ALL_SIZES_NS = 300_000_000
 #: A size is worth it where a row takes at most this share of what it takes in a smaller batch;
@@ -68,6 +69,12 @@ def warm_up(runner: Runner, largest: int | None, *, any_batch: bool) -> WarmedUp
         runner.prepare(size)
         times.observe(size, runner.time(size))
     return WarmedUp(tuple(sizes), times)
+
+
+def unwarmed(largest: int | None) -> WarmedUp:
+    """Return what there is to begin with where nothing could be run: times are learnt later."""
+    limit = _LARGEST_UNWARMED if largest is None else max(1, largest)
+    return WarmedUp((1, *_doubling(limit)), BatchTimes())
 
 
 def _doubling(limit: int) -> list[int]:

@@ -1,10 +1,10 @@
 """One client's connection: bytes in, requests out.
 
-A body of any size is received once: small ones come with the head in the buffer that all
-connections share, large ones are read by the kernel straight into memory of their own.
+A body of any size is received once: what comes with the head, in the buffer that all connections
+share, is cut out of it; the rest is read by the kernel straight into memory of its own.
 
-A client sends the same head again and again. What the parser understood of one is kept, and the
-next request with the same bytes before its body costs one look-up.
+A client sends the same head again and again. What one said is kept, and the next with the same
+bytes costs one look-up: it says the same, because nothing else decides what a head says.
 """
 
 from __future__ import annotations
@@ -13,46 +13,29 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-import httptools
-
 from hasten.errors import HastenError
+from hasten.serve.engine.suspects import Origin
 from hasten.serve.http.body import room
-from hasten.serve.http.body_memory import UNCOUNTED_BYTES, BodyMemory
+from hasten.serve.http.body_memory import UNCOUNTED_BYTES
+from hasten.serve.http.chunks import ChunkedBody
 from hasten.serve.http.exchange import Exchange, HttpError
-from hasten.serve.http.head import HeadLines, KnownHead
+from hasten.serve.http.head import NO_HEAD, Head, parse_head, require_beginning
 from hasten.serve.http.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from hasten.serve.http.shared import Shared
 
-    from hasten.serve.http.server import Limits
+__all__ = ["Connection"]
 
-__all__ = ["Connection", "Shared"]
-
-#: Bodies above this are received straight into their own memory.
-_LARGE_BYTES = 65_536
 #: Heads that are kept, and the longest that is.
 _KEPT = 1024
 _LONGEST_KEPT = 2048
 _END = b"\r\n\r\n"
-_VERSIONS = frozenset({"1.1", "1.0"})
-
-
-class Shared:
-    """What the connections of one server share: limits, memory, and where requests go."""
-
-    def __init__(
-        self, limits: Limits, memory: BodyMemory, handle: Callable[[Exchange], None]
-    ) -> None:
-        self.limits = limits
-        self.memory = memory
-        self.handle = handle
-        self.connections: set[Connection] = set()
-        #: Set when the last of them is lost.
-        self.left = asyncio.Event()
-        self.heads: dict[bytes, KnownHead] = {}
-        # Filled and read within one call each: the loop reads one socket at a time.
-        self.buffer = memoryview(bytearray(limits.buffer_bytes))
+_END_BYTES = len(_END)
+#: Requests that are begun before other connections have their turn.
+_TURN = 64
+#: What is counted of a body ahead of its coming. Memory of 4 MB and more comes in pages of 2 MB.
+_STEP_BYTES, _LARGE_STEP_BYTES, _LARGE_BYTES = 1 << 16, 1 << 21, 1 << 22
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -60,63 +43,71 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_body",
-        "_body_bytes",
         "_chunks",
+        "_counted",
         "_deaf",
         "_exchange",
         "_filled",
-        "_head_bytes",
-        "_lines",
-        "_no_room",
-        "_parser",
+        "_going_on",
+        "_passing",
         "_pipeline",
-        "_raw_head",
+        "_reading",
         "_receiving",
+        "_rest",
+        "_scanned",
         "_shared",
-        "_unread",
+        "arrived_before",
     )
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._pipeline = Pipeline(shared.handle, shared.memory, shared.limits.body_bytes)
-        self._parser = httptools.HttpRequestParser(self)
-        self._exchange = Exchange(self._pipeline, b"", b"")
+        self._pipeline = Pipeline(
+            shared.handle, shared.memory, shared.slices, shared.limits.body_bytes, self._steer
+        )
+        self._exchange = Exchange(self._pipeline, NO_HEAD)
+        #: Whether a request has begun and is not whole.
         self._receiving = False
+        #: A body that the kernel fills: how far it has come, and how much of it is counted.
         self._body: memoryview | None = None
-        self._chunks: list[bytes] = []
-        self._body_bytes = self._filled = self._head_bytes = 0
-        self._lines = HeadLines()
-        #: Whether what comes is not looked at any more, and whether this body is thrown away.
-        self._deaf = self._no_room = False
-        #: Bytes that the parser was given and has told nothing of yet.
-        self._unread = 0
-        self._raw_head = b""
+        self._filled = self._counted = 0
+        self._chunks: ChunkedBody | None = None
+        #: Bytes of a body that is thrown away.
+        self._passing = 0
+        #: What was received and not taken yet, and how far the end of a head was looked for.
+        self._rest = b""
+        self._scanned = 0
+        #: Whether what comes is not looked at any more.
+        self._deaf = False
+        self._reading, self._going_on = True, False
+        #: What the server had seen of this request when it looked last.
+        self.arrived_before = 0
 
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        self._pipeline.open(cast("asyncio.Transport", transport))
-        self._shared.connections.add(self)
+        """Begin, where there is room for one more."""
+        self._pipeline.transport = cast("asyncio.Transport", transport)
+        peername = transport.get_extra_info("peername")
+        address = peername[0] if peername else ""
+        self._pipeline.origin = Origin(address)
+        self._pipeline.peer = self._shared.join(self, address)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Cancel what the client will not see."""
         del error
-        self._shared.connections.discard(self)
-        if not self._shared.connections:
-            self._shared.left.set()
         self._deaf = True
         self._pipeline.lose()
+        self._shared.memory.waiting.pop(self, None)
         self._shared.memory.give_back(self._exchange)  # it may not have been whole
-        self._body = None
-        self._chunks.clear()
+        self._shared.leave(self, self._pipeline.peer)
+        self._body, self._chunks, self._rest = None, None, b""
 
     def eof_received(self) -> bool:
         """Close: whoever hangs up looks like this, and what nobody waits for need not be run."""
         return False
 
     def pause_writing(self) -> None:
-        """Stop reading from a client that does not read."""
+        """Begin nothing more for a client that does not read."""
         self._pipeline.pause()
 
     def resume_writing(self) -> None:
@@ -127,7 +118,7 @@ class Connection(asyncio.BufferedProtocol):
         """Return where the kernel is to write."""
         del sizehint
         if self._body is not None:
-            return self._body[self._filled :]
+            return self._body[self._filled : self._counted]
         return self._shared.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -136,215 +127,230 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._body is not None:
             self._filled += nbytes
-            if self._filled == len(self._body):
-                self._body_complete()
+            if self._filled == self._counted:
+                self._body_came()
             return
         data = bytes(self._shared.buffer[:nbytes])
-        if not self._receiving:
-            data = self._known(data)
-            if not data:
-                return
-        self._parse(data)
+        self._take(self._rest + data if self._rest else data)
 
-    def _known(self, data: bytes) -> bytes:
-        """Begin the requests whose heads were parsed before; return what is left for the parser."""
+    # Requests.
+
+    def _take(self, data: bytes) -> None:
+        self._rest = b""
+        try:
+            self._requests(data)
+        except HastenError as error:
+            self._reject(error)
+        except Exception as error:  # noqa: BLE001 - the client is told, and the log
+            self._deaf = True
+            context = {"message": "a request could not be handled", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+            self._pipeline.fail_last(HttpError(500, "The server failed; its log says why"))
+
+    def _requests(self, data: bytes) -> None:
+        """Begin the requests in what was received, as many as one turn has."""
         heads, pipeline = self._shared.heads, self._pipeline
-        while data and not self._deaf:
-            end = data.find(_END) + len(_END)
-            if end < len(_END):
-                self._raw_head = b""
-                return data
+        for _ in range(_TURN):
+            if self._deaf or not data:
+                return
+            if pipeline.busy:
+                break
+            if self._chunks is not None or self._passing:
+                used = self._more_of_body(data)
+                data = data[used:]
+                if used:
+                    continue
+                self._rest = data
+                return
+            end = data.find(_END) + _END_BYTES
             head = heads.get(data[:end])
-            if head is None:
-                self._raw_head = data[:end] if end <= _LONGEST_KEPT else b""
-                return data
-            exchange = Exchange(pipeline, head.method, head.url)
-            exchange.header_bytes = head.header_bytes
-            exchange.encoding = head.encoding
-            size = head.body_bytes
-            if size > UNCOUNTED_BYTES and not self._shared.memory.take(exchange, size):
-                self._raw_head = b""
-                return data  # the parser throws the body away as it comes
-            stop = end + size
-            if stop > len(data):
-                self._exchange, self._receiving, pipeline.since = exchange, True, monotonic()
-                self._body = exchange.body = room(size)
-                self._filled = len(data) - end
-                self._body[: self._filled] = data[end:]
-                return b""
-            exchange.body = data[end:stop]
-            data = data[stop:]
-            pipeline.begin(exchange)
-        return b""
+            if head is None or self._scanned:
+                data, head = self._new_head(data)
+                if head is None:
+                    self._rest = data
+                    return
+                end = data.find(_END) + _END_BYTES
+            exchange = Exchange(pipeline, head)
+            stop = end + head.body_bytes
+            if not head.plain or stop > len(data) or head.body_bytes > UNCOUNTED_BYTES:
+                data = data[self._begin_body(exchange, data, end) :]
+            else:
+                exchange.body = data[end:stop]
+                data = data[stop:]
+                pipeline.begin(exchange)
+        self._rest = data
+        if data and not self._deaf and not pipeline.busy:
+            self._going_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+            self._steer()
 
-    def _parse(self, data: bytes) -> None:
-        self._unread += len(data)
-        try:
-            while data:
-                data = self._fed(data)
-            if self._receiving and self._exchange.body:
-                self._receive_large()
-            elif self._unread > self._shared.limits.head_bytes:
-                self._reject(self._too_long())
-        except httptools.HttpParserCallbackError as error:
-            self._failed(error.__context__)
-        except httptools.HttpParserError as error:
-            self._reject(HttpError(400, f"Expected HTTP/1.1, got bytes that are not: {error}"))
+    def _go_on(self) -> None:
+        """Take what was left over when the turn was over."""
+        self._going_on = False
+        if not (self._deaf or self._pipeline.busy):
+            self._take(self._rest)
+        self._steer(looked=True)
 
-    def _fed(self, data: bytes) -> bytes:
-        """Feed the parser; return what follows a request that offered another protocol."""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._parser = httptools.HttpRequestParser(self)  # we stay with this one
-            return data[upgrade.args[0] :]
-        return b""
-
-    # What the parser calls.
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._body_bytes = self._head_bytes = 0
-        self._lines = HeadLines()
-        self._exchange = Exchange(self._pipeline, b"", b"")
-        self._receiving, self._no_room = True, False
-        self._pipeline.since = monotonic()
-
-    def on_url(self, url: bytes) -> None:
-        """Keep the target; it may come in pieces."""
-        exchange = self._exchange
-        exchange.url += url
-        self._head_bytes += len(url)
-        if self._head_bytes > self._shared.limits.head_bytes:
-            raise self._too_long()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep what matters."""
-        self._unread = 0
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > self._shared.limits.head_bytes:
-            raise self._too_long()
-        if self._exchange.method:
-            return  # it stands behind the body, where it says nothing of it any more
-        self._lines.read(name, value)
-
-    def _too_long(self) -> HttpError:
-        most = self._shared.limits.head_bytes
-        return HttpError(431, f"Expected a head of at most {most} bytes, got more", closes=True)
-
-    def on_headers_complete(self) -> None:
-        """Refuse a body that is too long before it is sent, and make room for a large one."""
-        exchange, parser, lines = self._exchange, self._parser, self._lines
-        exchange.header_bytes, exchange.encoding = lines.header_bytes, lines.encoding
-        length = lines.body_bytes
-        self._unread = 0
-        exchange.method = parser.get_method()
-        version = parser.get_http_version()
-        if version not in _VERSIONS:
-            raise HttpError(505, f"Expected HTTP/1.1, got {version}", closes=True)
-        if not parser.should_keep_alive():
-            exchange.keep_alive = False
-        if lines.chunked and length >= 0:
-            raise HttpError(400, "Expected Content-Length or chunks, got both", closes=True)
-        limit = self._shared.limits.body_bytes
-        if length > limit:
+    def _new_head(self, data: bytes) -> tuple[bytes, Head | None]:
+        """Return the head at the start of what follows empty lines, and that; None if unended."""
+        while data.startswith(b"\r\n"):
+            data, self._scanned = data[2:], 0
+        end = data.find(_END, max(0, self._scanned - _END_BYTES)) + _END_BYTES
+        whole, limits = end >= _END_BYTES, self._shared.limits
+        if (end if whole else len(data)) > limits.head_bytes:
+            most = limits.head_bytes
+            raise HttpError(431, f"Expected a head of at most {most} bytes, got more", closes=True)
+        if not whole:
+            require_beginning(data, self._scanned)
+            if data and not self._receiving:
+                self._pipeline.since = monotonic()
+            self._scanned, self._receiving = len(data), bool(data)
+            return data, None
+        self._scanned, self._receiving = 0, False
+        raw = data[:end]
+        heads = self._shared.heads
+        head = heads.get(raw)
+        if head is None:
+            head = parse_head(raw)
+            self._shared.browsers.require_own(head.method, head.fields)
+        if head.body_bytes > limits.body_bytes:
             raise HttpError(
-                413, f"Expected a body of at most {limit} bytes, got {length}", closes=True
+                413,
+                f"Expected a body of at most {limits.body_bytes} bytes, got {head.body_bytes}",
+                closes=True,
             )
-        self._keep_head(exchange)
-        if length > UNCOUNTED_BYTES and not self._shared.memory.take(exchange, length):
-            self._no_room = True
-        if lines.expects and version == "1.1":
-            if self._no_room:  # nothing says whether the body will be sent all the same
-                raise self._shared.memory.refusal()
-            self._pipeline.ask_for_body()
-        if length > _LARGE_BYTES and not self._no_room:
-            exchange.body = room(length)
-
-    def on_body(self, data: bytes) -> None:
-        """Keep a piece of the body."""
-        self._unread = 0
-        exchange = self._exchange
-        begin = self._body_bytes
-        self._body_bytes += len(data)
-        if self._body_bytes > self._shared.limits.body_bytes:
-            limit = self._shared.limits.body_bytes
-            raise HttpError(413, f"Expected a body of at most {limit} bytes", closes=True)
-        if self._no_room:
-            return
-        if isinstance(exchange.body, memoryview):
-            exchange.body[begin : self._body_bytes] = data
-        elif self._lines.chunked and not self._shared.memory.take(exchange, len(data)):
-            self._no_room = True
-            self._chunks.clear()
-            self._shared.memory.give_back(exchange)
-        else:
-            self._chunks.append(data)
-
-    def on_message_complete(self) -> None:
-        """A request is whole; what follows one that closes is not looked at."""
-        exchange = self._exchange
-        if self._deaf:
-            return
-        self._receiving = False
-        chunks = self._chunks
-        if chunks:
-            exchange.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            self._chunks = []
-        self._deaf = not exchange.keep_alive
-        if self._no_room:
-            self._pipeline.refuse(exchange, self._shared.memory.refusal())
-        else:
-            self._pipeline.begin(exchange)
-
-    # What this class calls.
-
-    def _receive_large(self) -> None:
-        """Let the kernel write the rest of the body into its place."""
-        body = self._exchange.body
-        if isinstance(body, memoryview):
-            self._body, self._filled = body, self._body_bytes
-            # The parser expects the body that it will not see.
-            self._parser = httptools.HttpRequestParser(self)
-
-    def _body_complete(self) -> None:
-        self._body, self._receiving = None, False
-        self._deaf = not self._exchange.keep_alive
-        self._pipeline.begin(self._exchange)
-
-    def _keep_head(self, exchange: Exchange) -> None:
-        """Remember what the head of a plain request said."""
-        raw, heads = self._raw_head, self._shared.heads
-        self._raw_head = b""
-        # Were a line to end otherwise, the head would not end where it was looked for.
-        plain = raw[:1].isalpha() and raw.count(b"\n") == raw.count(b"\r\n")
-        if plain and exchange.keep_alive and not self._lines.unusual:
+        if head.plain and end <= _LONGEST_KEPT:
             if len(heads) >= _KEPT:
                 heads.clear()
-            length = max(0, self._lines.body_bytes)
-            heads[raw] = KnownHead(
-                exchange.method, exchange.url, length, exchange.header_bytes, exchange.encoding
-            )
+            heads[raw] = head
+        return data, head
+
+    def _begin_body(self, exchange: Exchange, data: bytes, end: int) -> int:
+        """Take what has come of a body, and make room for the rest; returns where that stops."""
+        head, memory, pipeline = exchange.head, self._shared.memory, self._pipeline
+        size = head.body_bytes
+        admitted = size <= UNCOUNTED_BYTES or memory.admits(exchange, size)
+        if head.expects:
+            if not admitted:  # nothing says whether the body will be sent all the same
+                error = memory.refusal()
+                exchange.connection, self._deaf = b"close", True
+                pipeline.refuse(exchange, error)
+                return len(data)
+            pipeline.ask_for_body()
+        stop = end + size
+        if admitted and not head.chunked and stop <= len(data):
+            if size > UNCOUNTED_BYTES:
+                memory.count(exchange, size)
+            exchange.body = data[end:stop]
+            self._begin(exchange)
+            return stop
+        self._exchange, self._receiving, self.arrived_before = exchange, True, 0
+        pipeline.since = monotonic()
+        if head.chunked:
+            self._chunks = ChunkedBody(self._shared.limits.body_bytes)
+        elif not admitted:
+            self._passing = size
+        else:
+            text = head.header_bytes is None and not head.encoding
+            self._body, self._filled, self._counted = room(size, text=text), 0, 0
+            here = data[end:]
+            self._count_body(len(here))
+            self._body[: len(here)] = here
+            self._filled = len(here)
+            return len(data)
+        return end
+
+    def _begin(self, exchange: Exchange) -> None:
+        self._deaf = exchange.connection == b"close"
+        self._pipeline.begin(exchange)
+
+    # Bodies.
+
+    def _count_body(self, at_least: int) -> None:
+        """Count what is to come next of a body, at least as much as has come."""
+        size = self._exchange.head.body_bytes
+        step = _STEP_BYTES if size < _LARGE_BYTES else _LARGE_STEP_BYTES
+        counted = min(size, at_least + step)
+        if size > UNCOUNTED_BYTES:
+            self._shared.memory.count(self._exchange, counted - self._counted)
+        self._counted = counted
+
+    def _body_came(self) -> None:
+        """Begin the request, or make room for what is still to come of it."""
+        body, memory, exchange = self._body, self._shared.memory, self._exchange
+        if body is None:
+            return
+        size = len(body)
+        if self._filled == size:
+            self._body, self._receiving = None, False
+            exchange.body = body
+            self._begin(exchange)
+            return
+        step = min(size - self._counted, _STEP_BYTES if size < _LARGE_BYTES else _LARGE_STEP_BYTES)
+        if size <= UNCOUNTED_BYTES or memory.admits(exchange, step):
+            self._count_body(self._filled)
+            if memory.waiting.pop(self, None) is not None:
+                self._pipeline.since = monotonic()
+        elif self not in memory.waiting:
+            memory.waiting[self] = self._body_came
+            self._pipeline.since = 0.0
+        self._steer()
+
+    def _more_of_body(self, data: bytes) -> int:
+        """Take more of a body that is in chunks or passes by; returns how much was taken."""
+        exchange, memory, chunks = self._exchange, self._shared.memory, self._chunks
+        if chunks is None:
+            used = min(self._passing, len(data))
+            self._passing -= used
+            if not self._passing:
+                self._refuse(exchange)
+            return used
+        used = chunks.feed(data)
+        more = len(chunks.data) - exchange.held_bytes
+        if more > UNCOUNTED_BYTES and not memory.take(exchange, more):
+            chunks.kept, chunks.data = False, bytearray()
+            memory.give_back(exchange)
+        if chunks.whole:
+            self._chunks = None
+            if chunks.kept:
+                self._receiving = False
+                exchange.body = memoryview(chunks.data)
+                self._begin(exchange)
+            else:
+                self._refuse(exchange)
+        return used
+
+    def _refuse(self, exchange: Exchange) -> None:
+        """Answer a request whose body has passed by."""
+        self._receiving = False
+        self._deaf = exchange.connection == b"close"
+        self._pipeline.refuse(exchange, self._shared.memory.refusal())
 
     def _reject(self, error: HastenError) -> None:
         """Answer what cannot be read as a request, and end: where the next begins is not known."""
         if self._deaf:
             return
         self._deaf = True
-        exchange = self._exchange if self._receiving else Exchange(self._pipeline, b"", b"")
-        self._body, self._receiving = None, False
-        exchange.keep_alive = False
-        self._pipeline.transport.pause_reading()
-        self._pipeline.refuse(exchange, error)
+        self._shared.memory.waiting.pop(self, None)
+        self._shared.memory.give_back(self._exchange)
+        self._body, self._chunks, self._receiving, self._rest = None, None, False, b""
+        self._steer()
+        refused = Exchange(self._pipeline, NO_HEAD)
+        refused.connection = b"close"
+        self._pipeline.refuse(refused, error)
 
-    def _failed(self, cause: BaseException | None) -> None:
-        """Answer what went wrong in a callback; what nobody expected is told to the loop too."""
-        if isinstance(cause, HastenError):
-            self._reject(cause)
-            return
-        context = {"message": "a request could not be handled", "exception": cause}
-        asyncio.get_running_loop().call_exception_handler(context)
-        self._pipeline.fail_last(HttpError(500, "The server failed; its log says why"))
+    def _steer(self, *, looked: bool = False) -> None:
+        """Read, or leave what comes to the kernel; ``looked`` at what is here already."""
+        waits = self in self._shared.memory.waiting
+        reading = not (self._deaf or self._pipeline.busy or self._going_on or waits)
+        if reading and self._rest and not (self._reading or looked):
+            # What is here already comes before what the kernel has.
+            self._going_on, reading = True, False
+            asyncio.get_running_loop().call_soon(self._go_on)
+        transport = self._pipeline.transport
+        if reading != self._reading and not transport.is_closing():
+            self._reading = reading
+            (transport.resume_reading if reading else transport.pause_reading)()
 
     # What the server calls.
 
@@ -358,7 +364,23 @@ class Connection(asyncio.BufferedProtocol):
         """Whether a request has begun and is not whole, or an answer is not taken."""
         return self._receiving or self._pipeline.paused
 
-    def expire(self, error: HttpError) -> None:
+    @property
+    def arrived(self) -> int:
+        """Bytes that have come of the request that is being received."""
+        if self._body is not None:
+            return self._filled
+        return self._chunks.length if self._chunks is not None else len(self._rest)
+
+    def brisk(self, least: int) -> bool:
+        """Return whether so many bytes of a request have come since the server looked last."""
+        return self._receiving and self.arrived - self.arrived_before >= least
+
+    @property
+    def held_bytes(self) -> int:
+        """What the requests and answers of this connection hold."""
+        return self._pipeline.held_bytes
+
+    def expire(self, error: HastenError) -> None:
         """End the connection of a client that is too slow."""
         if self._pipeline.paused:
             self._pipeline.transport.abort()
@@ -366,6 +388,12 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
         else:
             self._reject(error)
+
+    def drop(self) -> None:
+        """End the connection at once: its descriptor is needed."""
+        self._deaf = True
+        self._pipeline.closing = True
+        self._pipeline.transport.abort()
 
     def close(self) -> None:
         """Close once what was written is sent."""

@@ -7,6 +7,7 @@ Source: Open Inference Protocol (KServe V2), "Tensor Data Types" and "Tensor Dat
 from __future__ import annotations
 
 import struct
+from collections.abc import Generator
 from typing import Any
 
 import ml_dtypes
@@ -14,15 +15,18 @@ import msgspec
 import numpy as np
 
 from hasten.errors import InvalidRequestError
+from hasten.serve.http.steps import drained
 
 __all__ = [
     "DATATYPES",
     "array_from_bytes",
-    "array_from_json",
     "bytes_from_array",
     "datatype_of",
     "element",
     "json_from_array",
+    "read_elements",
+    "write_elements",
+    "write_json",
 ]
 
 #: V2's names for NumPy's dtypes; BYTES holds elements of any length.
@@ -45,25 +49,8 @@ DATATYPES: dict[str, np.dtype[Any]] = {
 _NAMES = {dtype.name: name for name, dtype in DATATYPES.items()} | {"str": "BYTES"}
 
 _LENGTH = struct.Struct("<I")
-_FLOATS = msgspec.json.Decoder(list[float])
-_INTS = msgspec.json.Decoder(list[int])
-_BOOLS = msgspec.json.Decoder(list[bool])
-_TEXTS = msgspec.json.Decoder(list[str])
-_ANY = msgspec.json.Decoder()
-#: What is raised for values of another kind; a warning where the server made it an error.
-_NO_VALUES = (
-    msgspec.DecodeError,
-    UnicodeDecodeError,
-    OverflowError,
-    RecursionError,
-    RuntimeWarning,
-)
-_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
-    "b": _BOOLS,
-    "i": _INTS,
-    "u": _INTS,
-    "O": _TEXTS,
-}
+#: Elements, and numbers, that take less than a millisecond.
+_STEP, _VALUES = 512, 4096
 
 
 def datatype_of(dtype: str) -> str:
@@ -83,7 +70,7 @@ def array_from_bytes(
     BYTES are copied: each element is a length of 4 bytes, then that many.
     """
     if datatype == "BYTES":
-        return _elements(bytes(data), shape, name)
+        return drained(read_elements(bytes(data), shape, name))
     if datatype == "BOOL" and np.frombuffer(data, np.uint8).max(initial=0) > 1:
         raise InvalidRequestError(f"Expected bytes of 0 or 1 in BOOL data of input '{name}'")
     return np.frombuffer(data, DATATYPES[datatype]).reshape(shape)
@@ -98,9 +85,15 @@ def element(data: bytes | memoryview) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
-def _elements(data: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:
+def read_elements(
+    data: bytes, shape: tuple[int, ...], name: str
+) -> Generator[None, None, np.ndarray]:
+    """Do what array_from_bytes does with BYTES, in steps.
+
+    Elements are UTF-8, because runtimes hold them as texts; raises InvalidRequestError for others.
+    """
     count, at = _count(shape), 0
-    found: list[bytes] = []
+    found: list[str] = []
     while at < len(data):
         if len(found) == count or at + _LENGTH.size > len(data):
             raise _not_elements(count, name)
@@ -108,22 +101,20 @@ def _elements(data: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:
         at += _LENGTH.size
         if at + length > len(data):
             raise _not_elements(count, name)
-        found.append(data[at : at + length])
+        try:
+            found.append(data[at : at + length].decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise InvalidRequestError(
+                f"Expected UTF-8 in the elements of input '{name}', got {error.reason}"
+                f" at byte {error.start} of one"
+            ) from error
         at += length
+        if len(found) % _STEP == 0:
+            yield
     if len(found) != count:
         raise _not_elements(count, name)
-    return _texts(found, shape, name)
-
-
-def _texts(found: list[bytes], shape: tuple[int, ...], name: str) -> np.ndarray:
     array = np.empty(len(found), np.object_)
-    try:
-        array[:] = [one.decode("utf-8") for one in found]
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(
-            f"Expected UTF-8 in the elements of input '{name}', got {error.reason}"
-            f" at byte {error.start} of one"
-        ) from error
+    array[:] = found
     return array.reshape(shape)
 
 
@@ -134,57 +125,27 @@ def _not_elements(count: int, name: str) -> InvalidRequestError:
     )
 
 
-def array_from_json(
-    data: msgspec.Raw | memoryview, datatype: str, shape: tuple[int, ...], name: str
-) -> np.ndarray:
-    """Return the values of a JSON array, flat or nested as the shape is, as a tensor.
-
-    Raises InvalidRequestError where there are too few or too many, or they are of another kind.
-    """
-    dtype = DATATYPES[datatype]
-    try:
-        values = _flat(data, dtype.kind)
-        if len(values) != _count(shape):
-            raise InvalidRequestError(
-                f"Expected {_count(shape)} values for shape {list(shape)}, got {len(values)}"
-                f" in data of input '{name}'"
-            )
-        array = np.empty(len(values), dtype) if dtype.kind == "O" else np.array(values, dtype)
-        if dtype.kind == "O":
-            array[:] = values
-    except _NO_VALUES as error:
-        raise InvalidRequestError(
-            f"Expected {datatype} values, got others in data of input '{name}': {error}"
-        ) from error
-    return array.reshape(shape)
-
-
-def _flat(data: msgspec.Raw | memoryview, kind: str) -> list[Any]:
-    """Decode a JSON array strictly, and flatten it if it is nested."""
-    decoder = _DECODERS.get(kind, _FLOATS)
-    start = bytes(memoryview(data)[1:65]).lstrip() or bytes(data)[1:].lstrip()
-    if not start.startswith(b"["):
-        values: list[Any] = decoder.decode(data)
-        return values
-    nested = _ANY.decode(data)
-    while nested and isinstance(nested[0], list):
-        if not all(isinstance(one, list) for one in nested):
-            raise msgspec.DecodeError("rows of unlike depth")
-        nested = [value for row in nested for value in row]
-    flat: list[Any] = msgspec.convert(nested, decoder.type)
-    return flat
-
-
 def bytes_from_array(array: np.ndarray) -> bytes | memoryview:
     """Return a tensor as the protocol's bytes; without a copy where it can."""
     if array.dtype.kind == "O":
-        texts = [
-            one if isinstance(one, bytes) else str(one).encode("utf-8") for one in array.ravel()
-        ]
-        return b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text))
+        return drained(write_elements(array))
     if not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)
     return array.reshape(-1).view(np.uint8).data
+
+
+def write_elements(array: np.ndarray) -> Generator[None, None, bytes]:
+    """Return BYTES as the protocol's bytes, in steps."""
+    pieces = []
+    flat = array.ravel()
+    for at in range(0, flat.size, _STEP):
+        texts = [
+            one if isinstance(one, bytes) else str(one).encode("utf-8")
+            for one in flat[at : at + _STEP]
+        ]
+        pieces.append(b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text)))
+        yield
+    return b"".join(pieces)
 
 
 def json_from_array(array: np.ndarray, name: str) -> bytes:
@@ -201,6 +162,16 @@ def json_from_array(array: np.ndarray, name: str) -> bytes:
             " ask for it with binary_data"
         )
     return encoded
+
+
+def write_json(array: np.ndarray, name: str) -> Generator[None, None, bytes]:
+    """Do what json_from_array does, in steps."""
+    pieces = []
+    flat = array.ravel()
+    for at in range(0, flat.size, _VALUES):
+        pieces.append(json_from_array(flat[at : at + _VALUES], name)[1:-1])
+        yield
+    return b"[" + b",".join(pieces) + b"]"
 
 
 def _count(shape: tuple[int, ...]) -> int:

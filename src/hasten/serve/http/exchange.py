@@ -21,18 +21,30 @@ from hasten.errors import (
 if TYPE_CHECKING:
     from hasten.serve.engine.model import ServedModel
     from hasten.serve.engine.request import Request
+    from hasten.serve.http.head import Head
     from hasten.serve.http.pipeline import Pipeline
 
-__all__ = ["Exchange", "HttpError", "MethodError", "error_message", "message", "status_of"]
+__all__ = [
+    "AuthorizationError",
+    "Exchange",
+    "HttpError",
+    "MethodError",
+    "error_message",
+    "message",
+    "status_of",
+]
 
 _REASONS = {
     200: "OK",
     400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
     413: "Content Too Large",
     415: "Unsupported Media Type",
+    417: "Expectation Failed",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",
@@ -60,6 +72,13 @@ class HttpError(HastenError):
         self.closes = closes
 
 
+class AuthorizationError(HttpError):
+    """A request without the token that it needs."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(401, message)
+
+
 class MethodError(HttpError):
     """A method that the path does not take."""
 
@@ -72,11 +91,12 @@ class Exchange:
     """A request whose answer may come later. Answers leave in the order of the requests."""
 
     __slots__ = (
+        "answer_bytes",
         "body",
-        "encoding",
+        "connection",
+        "head",
         "header_bytes",
         "held_bytes",
-        "keep_alive",
         "method",
         "parts",
         "pipeline",
@@ -84,16 +104,17 @@ class Exchange:
         "waits",
     )
 
-    def __init__(self, pipeline: Pipeline, method: bytes, url: bytes) -> None:
+    def __init__(self, pipeline: Pipeline, head: Head) -> None:
         self.pipeline = pipeline
-        self.method = method
-        self.url = url
+        self.head = head
+        self.method = head.method
+        self.url = head.url
         self.body: bytes | memoryview = b""
-        self.header_bytes: int | None = None
-        self.encoding = b""
-        #: What its body counts in the memory of all bodies.
-        self.held_bytes = 0
-        self.keep_alive = True
+        self.header_bytes = head.header_bytes
+        #: What its body, and the answer that is to come, count in the memory of all.
+        self.held_bytes = self.answer_bytes = 0
+        #: What the answer says of the connection, if anything: ``close`` ends it.
+        self.connection = head.connection
         #: The answer, while it waits for those before it.
         self.parts: list[bytes | memoryview] = []
         #: The request the engine works on for it, and the model to cancel it with.
@@ -140,5 +161,7 @@ def error_message(error: HastenError) -> bytes:
         headers.append(f"Retry-After: {max(1, math.ceil(error.retry_after_s))}")
     if isinstance(error, MethodError):
         headers.append(f"Allow: {error.allowed}")
+    if isinstance(error, AuthorizationError):
+        headers.append("WWW-Authenticate: Bearer")
     body = msgspec.json.encode({"error": " ".join(str(error).split())})
     return message(status_of(error), body, "application/json", *headers)

@@ -1,46 +1,73 @@
 """Files sent by the kernel: from the page cache to the socket, through no memory of ours.
 
 The event loop (uvloop) has no sendfile of its own, so a thread does it, on a second handle of the
-same socket, while the connection sends nothing else.
+same socket, while the connection sends nothing else. What may block on a disk is done in threads
+that nothing else waits for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import select
 import socket
+import stat
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hasten.serve.http.exchange import HttpError
+from hasten.serve.threads import in_thread
 
 if TYPE_CHECKING:
     from hasten.serve.http.exchange import Exchange
 
-__all__ = ["send_file"]
+__all__ = ["Files"]
 
+#: Files that are sent at once; who comes later waits for one to be done.
+_AT_ONCE = 8
 #: A client that takes nothing for so long is given up.
 _STALL_S = 30.0
 _CHUNK_BYTES = 1 << 22
 
 
-async def send_file(exchange: Exchange, path: Path, content_type: str) -> None:
-    """Answer with a file; raises HttpError where it cannot be read."""
+class Files:
+    """Sends files, a few at a time."""
+
+    def __init__(self) -> None:
+        self._room = asyncio.Semaphore(_AT_ONCE)
+
+    async def send(
+        self, exchange: Exchange, path: Path, content_type: str, headers: tuple[str, ...] = ()
+    ) -> None:
+        """Answer with a file; raises HttpError where it cannot be read."""
+        async with self._room:
+            with await in_thread(partial(_opened, path), "open-file") as file:
+                size = os.fstat(file.fileno()).st_size
+                lines = (
+                    "HTTP/1.1 200 OK",
+                    f"Content-Type: {content_type}",
+                    f"Content-Length: {size}",
+                    "X-Content-Type-Options: nosniff",
+                    *headers,
+                )
+                head = "\r\n".join((*lines, "\r\n")).encode("latin-1")
+                async with exchange.pipeline.taken_over(exchange, head) as own:
+                    await in_thread(partial(_send, own, file.fileno(), size), "send-file")
+
+
+def _opened(path: Path) -> io.FileIO:
+    """Open a regular file; what has no end, or waits for a writer, is refused."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
         raise HttpError(404, f"Expected a file to send, got {error.strerror}") from error
-    try:
-        size = os.fstat(file).st_size
-        head = (
-            f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {size}\r\n\r\n"
-        ).encode("latin-1")
-        async with exchange.pipeline.taken_over(exchange, head) as own:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(None, _send, own, file, size)
-    finally:
-        os.close(file)
+    file = io.FileIO(handle)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        file.close()
+        raise HttpError(404, "Expected a file to send, got something that is no regular file")
+    return file
 
 
 def _send(own: socket.socket, file: int, size: int) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "InputTensor",
     "RequestedOutput",
     "binary_size",
+    "has_one_meaning",
     "parse_header",
     "raw_header",
     "whole_parameter",
@@ -66,6 +67,25 @@ def parse_header(text: bytes) -> InferHeader:
         raise InvalidRequestError(
             f"Expected an infer request as JSON, got another: {error}"
         ) from error
+
+
+def has_one_meaning(text: bytes, header: InferHeader) -> bool:
+    """Return whether JSON surely has no key twice; ``header`` is what it was read as.
+
+    Each key has a colon: where there are no more of those than keys were read, none was passed
+    over. Where there are more, they may be in texts, or in keys that nobody knows.
+    """
+    keys = 1 + bool(header.id) + _parameter_keys(header.parameters)
+    for tensor in header.inputs:
+        keys += 3 + (tensor.data is not msgspec.UNSET) + _parameter_keys(tensor.parameters)
+    if header.outputs is not None:
+        keys += 1 + len(header.outputs)
+        keys += sum(_parameter_keys(one.parameters) for one in header.outputs)
+    return text.count(b":") == keys
+
+
+def _parameter_keys(parameters: dict[str, Any]) -> int:
+    return 1 + len(parameters) if parameters else 0
 
 
 def raw_header(model: ServedModel, size: int) -> InferHeader:

@@ -6,22 +6,32 @@ tensors and classification.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from hasten.serve.http.datatypes import bytes_from_array, datatype_of, json_from_array
+from hasten.serve.http.datatypes import (
+    bytes_from_array,
+    datatype_of,
+    json_from_array,
+    write_elements,
+    write_json,
+)
+from hasten.serve.http.steps import drained
 
 if TYPE_CHECKING:
     from hasten.serve.engine.model import ServedModel
     from hasten.serve.engine.request import BatchResult
-    from hasten.serve.http.infer_request import Asked, InferCall
+    from hasten.serve.http.infer_call import Asked, InferCall
 
 __all__ = ["ResponseWriter"]
 
 #: Rows above this are sent as views, and not joined to the head.
 _LARGE_BYTES = 16_384
+#: Values above this are put into words in steps.
+_LONG_VALUES = 8192
 
 _JSON_HEADERS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 _JSON_END = b"}]}"
@@ -100,8 +110,23 @@ class ResponseWriter:
         size = len(call.head) + len(data) + len(_JSON_END)
         return b"".join((_JSON_HEADERS % size, call.head, data, _JSON_END))
 
+    def is_long(self, call: InferCall, result: BatchResult) -> bool:
+        """Return whether an answer has so many values in words that it is to be told in steps."""
+        values = 0
+        for one in call.asked:
+            array = result.outputs[one.at]
+            if not one.binary or array.dtype.kind == "O":
+                values += array.size // len(array) * call.rows if self._batched else array.size
+        return values > _LONG_VALUES
+
     def _written_anew(self, call: InferCall, result: BatchResult, start: int) -> Parts:
         """Write an answer that has JSON values, classes or elements of any length."""
+        return drained(self.write_long(call, result, start))
+
+    def write_long(
+        self, call: InferCall, result: BatchResult, start: int
+    ) -> Generator[None, None, Parts]:
+        """Do what write does, in steps."""
         outputs, behind = [], []
         for one in call.asked:
             array = result.outputs[one.at]
@@ -111,12 +136,14 @@ class ResponseWriter:
                 labels = self._labels.get(one.name, ())
                 array = _top_classes(array, one.classes, labels, batched=self._batched)
             described = self._described(one, array.shape, "BYTES" if one.classes else "")
-            if one.binary:
-                data = bytes_from_array(array)
+            if not one.binary:
+                text = yield from write_json(array, one.name)
+                described += b',"data":' + text + b"}"
+            else:
+                texts = array.dtype.kind == "O"
+                data = (yield from write_elements(array)) if texts else bytes_from_array(array)
                 behind.append(data)
                 described += _SIZE % len(data)
-            else:
-                described += b',"data":' + json_from_array(array, one.name) + b"}"
             outputs.append(described)
         text = self._opening(call) + b"[" + b",".join(outputs) + b"]}"
         if not behind:

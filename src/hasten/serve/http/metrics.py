@@ -9,7 +9,7 @@ for metrics only when somebody asks for them.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal, NamedTuple, get_args
@@ -22,8 +22,15 @@ from hasten.serve.engine.statistics import (
     FailureReason,
     ModelStatistics,
 )
+from hasten.serve.http.steps import drained
 
-__all__ = ["CONTENT_TYPE", "ServerFigures", "render_metrics", "statistics_document"]
+__all__ = [
+    "CONTENT_TYPE",
+    "ServerFigures",
+    "metrics_steps",
+    "render_metrics",
+    "statistics_document",
+]
 
 #: The Content-Type of what render_metrics returns.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,9 +53,11 @@ class ServerFigures:
     #: What the response cache holds and may hold.
     cache_bytes: int = 0
     cache_budget_bytes: int = 0
-    #: What bodies of requests hold and may hold, and how many were refused for it.
+    #: What bodies of requests hold and may hold, what answers hold of as much, and how many
+    #: requests were refused for either.
     body_bytes: int = 0
     body_budget_bytes: int = 0
+    answer_bytes: int = 0
     bodies_refused: int = 0
 
 
@@ -170,36 +179,60 @@ def render_metrics(
     >>> print(render_metrics({}, figures).decode().splitlines()[-4])
     hasten_open_connections 3
     """
-    labelled = [
-        (f'model="{_escaped(name)}",version="{version}"', statistics)
-        for (name, version), statistics in models.items()
-    ]
-    lines: list[str] = []
-    if labelled:
-        for family in _FAMILIES:
-            samples = [f"{family.name}{{{at}}} {family.value(one)}" for at, one in labelled]
-            lines += _family(family.name, family.kind, family.help, samples)
-        lines += _family(
-            "nv_inference_request_failure",
-            "counter",
-            "Requests that were not answered, by reason",
-            [
-                f'nv_inference_request_failure{{{at},reason="{reason}"}}'
-                f" {one.failures.get(reason, 0)}"
-                for at, one in labelled
-                for reason in get_args(FailureReason)
-            ],
-        )
-        lines += _latencies(labelled)
-        lines += _sizes(labelled)
+    return drained(metrics_steps(models, server))
+
+
+def metrics_steps(
+    models: Mapping[tuple[str, int], ModelStatistics], server: ServerFigures
+) -> Generator[None, None, bytes]:
+    """Do what render_metrics does, a model in each step."""
+    families: dict[str, list[str]] = {}
+    for (name, version), statistics in models.items():
+        at = f'model="{_escaped(name)}",version="{version}"'
+        for opening, samples in _families(at, statistics):
+            families.setdefault(opening, []).append("\n".join(samples))
+        yield
+    lines = [line for opening, samples in families.items() for line in (opening, *samples)]
     lines += _server_lines(server)
     # A name from a file system may hold bytes that are no text.
     return ("\n".join(lines) + "\n").encode("utf-8", errors="replace")
 
 
+def _families(at: str, one: ModelStatistics) -> Iterator[tuple[str, Iterable[str]]]:
+    """Yield how each family begins, and what it has of one model."""
+    for family in _FAMILIES:
+        opening = _opening(family.name, family.kind, family.help)
+        yield opening, (f"{family.name}{{{at}}} {family.value(one)}",)
+    name = "nv_inference_request_failure"
+    yield (
+        _opening(name, "counter", "Requests that were not answered, by reason"),
+        (
+            f'{name}{{{at},reason="{reason}"}} {one.failures.get(reason, 0)}'
+            for reason in get_args(FailureReason)
+        ),
+    )
+    name = "hasten_request_duration_seconds"
+    yield (
+        _opening(name, "histogram", "Seconds from arrival to answer of the requests answered"),
+        _histogram(name, at, _LATENCY_BOUNDS, one.latency_counts, one.success_ns / 1e9),
+    )
+    name = "hasten_batch_size"
+    counts = [0] * (len(_SIZE_EDGES) + 1)
+    for size, batch in one.batches.items():
+        counts[bisect_left(_SIZE_EDGES, size)] += batch.count
+    total = sum(size * batch.count for size, batch in one.batches.items())
+    yield (
+        _opening(name, "histogram", "Sizes of the batches executed, padding included"),
+        _histogram(name, at, _SIZE_BOUNDS, counts, total),
+    )
+
+
+def _opening(name: str, kind: str, meaning: str) -> str:
+    return f"# HELP {name} {meaning}\n# TYPE {name} {kind}"
+
+
 def _family(name: str, kind: str, meaning: str, samples: Iterable[str]) -> Iterator[str]:
-    yield f"# HELP {name} {meaning}"
-    yield f"# TYPE {name} {kind}"
+    yield _opening(name, kind, meaning)
     yield from samples
 
 
@@ -210,26 +243,6 @@ def _escaped(value: str) -> str:
     a \"b\"\\
     """
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-
-
-def _latencies(labelled: Sequence[tuple[str, ModelStatistics]]) -> Iterator[str]:
-    name = "hasten_request_duration_seconds"
-    meaning = "Seconds from arrival to answer of the requests answered"
-    yield from _family(name, "histogram", meaning, ())
-    for at, one in labelled:
-        yield from _histogram(name, at, _LATENCY_BOUNDS, one.latency_counts, one.success_ns / 1e9)
-
-
-def _sizes(labelled: Sequence[tuple[str, ModelStatistics]]) -> Iterator[str]:
-    name = "hasten_batch_size"
-    meaning = "Sizes of the batches executed, padding included"
-    yield from _family(name, "histogram", meaning, ())
-    for at, one in labelled:
-        counts = [0] * (len(_SIZE_EDGES) + 1)
-        for size, batch in one.batches.items():
-            counts[bisect_left(_SIZE_EDGES, size)] += batch.count
-        total = sum(size * batch.count for size, batch in one.batches.items())
-        yield from _histogram(name, at, _SIZE_BOUNDS, counts, total)
 
 
 def _histogram(
@@ -262,13 +275,19 @@ def _server_lines(server: ServerFigures) -> Iterator[str]:
             "Bytes that bodies of requests may hold",
             server.body_budget_bytes,
         ),
+        (
+            "hasten_answer_bytes",
+            "Bytes that answers hold which are computed or not taken",
+            server.answer_bytes,
+        ),
         ("hasten_open_connections", "Connections that are open", server.open_connections),
         ("hasten_uptime_seconds", "Seconds since the server started", server.uptime_ns / 1e9),
     )
     info = f'{{version="{_escaped(server.version)}"}} 1'
     name = "hasten_build_info"
     yield from _family(name, "gauge", "The version that serves", [name + info])
-    name, meaning = "hasten_bodies_refused_total", "Requests refused for want of room for bodies"
+    name = "hasten_bodies_refused_total"
+    meaning = "Requests refused for want of room for bodies or answers"
     yield from _family(name, "counter", meaning, [f"{name} {server.bodies_refused}"])
     for name, meaning, value in gauges:
         yield from _family(name, "gauge", meaning, [f"{name} {value}"])

@@ -11,140 +11,205 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from hasten.serve.engine.suspects import Origin
-from hasten.serve.http.body import decompressed
+from hasten.serve.http.body import Inflation
 from hasten.serve.http.exchange import Exchange, HttpError
+from hasten.serve.http.head import NO_HEAD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from hasten.errors import HastenError
-    from hasten.serve.http.body_memory import BodyMemory
+    from hasten.serve.http.body_memory import BodyMemory, Peer
+    from hasten.serve.http.slices import Slices
 
 __all__ = ["Pipeline"]
 
-#: Requests of one connection that may wait for their answers before it is read on.
+#: Requests of one connection that may wait for their answers before it is read on, and what their
+#: bodies and answers may hold.
 _PIPELINED = 64
+_HELD_BYTES = 8 << 20
 #: How often a file that is to be sent looks whether it is its turn.
 _TURN_S = 0.001
-_CLOSE = (b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+_END = b"\r\n\r\n"
 
 
 class Pipeline:
-    """Knows how HTTP/1.1 is answered, and nothing of how it is read or what is served."""
+    """Knows how HTTP/1.1 is answered, and nothing of how it is read or what is served.
+
+    While it is ``busy`` no further request is to begin; ``on_turn`` is told when that changes.
+    """
 
     __slots__ = (
         "_body_bytes",
-        "_closing",
-        "_full",
         "_handle",
+        "_lent",
         "_memory",
         "_pending",
+        "_unread",
+        "busy",
+        "closing",
+        "held_bytes",
+        "on_turn",
         "origin",
         "paused",
+        "peer",
         "since",
+        "slices",
         "transport",
     )
 
     def __init__(
-        self, handle: Callable[[Exchange], None], memory: BodyMemory, body_bytes: int
+        self,
+        handle: Callable[[Exchange], None],
+        memory: BodyMemory,
+        slices: Slices,
+        body_bytes: int,
+        on_turn: Callable[[], None],
     ) -> None:
         self._handle = handle
         self._memory = memory
         self._body_bytes = body_bytes
         self._pending: deque[Exchange] = deque()
-        self._closing = self._full = False
+        self.slices = slices
+        self.on_turn = on_turn
+        self.busy = self.closing = self._lent = False
         #: Whether the client does not take what is sent to it.
         self.paused = False
         #: When the client last did its part; 0 while the server has the turn.
         self.since = monotonic()
+        #: What requests hold that were not answered, and what was answered and is not taken.
+        self.held_bytes = 0
+        self._unread = Exchange(self, NO_HEAD)
+        self.peer: Peer
         self.transport: asyncio.Transport
         #: This connection, as models know it.
         self.origin = Origin()
-
-    def open(self, transport: asyncio.Transport) -> None:
-        """Begin on a connection."""
-        self.transport = transport
-        peer = transport.get_extra_info("peername")
-        self.origin = Origin(peer[0] if peer else "")
 
     # Requests come in.
 
     def begin(self, exchange: Exchange) -> None:
         """Have a request that is whole answered, now or later."""
-        self._expect(exchange)
-        try:
-            if exchange.encoding:
-                self._decompress(exchange)
-        except HttpError as error:
-            exchange.fail(error)
-            return
-        if exchange.encoding and not self._fits(exchange):
-            exchange.fail(self._memory.refusal())
-            return
-        self._handle(exchange)
+        self.since = 0.0
+        self._pending.append(exchange)
+        if exchange.head.encoding:
+            self._inflate(exchange)
+        else:
+            self._handle(exchange)
+        if len(self._pending) >= _PIPELINED or self.held_bytes >= _HELD_BYTES:
+            self.judge()
 
     def refuse(self, exchange: Exchange, error: HastenError) -> None:
         """Answer a request with an error, in its turn."""
-        self._expect(exchange)
+        self.since = 0.0
+        self._pending.append(exchange)
         exchange.fail(error)
 
     def ask_for_body(self) -> None:
         """Ask for the body that a client holds back, once the answers before it are sent."""
-        waits = Exchange(self, b"", b"")
+        waits = Exchange(self, NO_HEAD)
         self._pending.append(waits)
         self.answer(waits, [b"HTTP/1.1 100 Continue\r\n\r\n"])
         self.since = monotonic()
 
-    def _expect(self, exchange: Exchange) -> None:
-        self.since = 0.0
-        self._pending.append(exchange)
-        if len(self._pending) >= _PIPELINED:
-            self._full = True
-            self.transport.pause_reading()
+    def judge(self) -> None:
+        """See whether another request may begin."""
+        busy = (
+            self.paused
+            or self._lent
+            or self.closing
+            or len(self._pending) >= _PIPELINED
+            or self.held_bytes >= _HELD_BYTES
+        )
+        if busy != self.busy:
+            self.busy = busy
+            self.on_turn()
 
-    def _decompress(self, exchange: Exchange) -> None:
-        exchange.body = decompressed(exchange.body, exchange.encoding, self._body_bytes)
+    def expect_answer(self, exchange: Exchange, size: int) -> None:
+        """Count an answer that is going to be large; raises OverloadedError without room for it."""
+        if not self._memory.expect_answer(exchange, size):
+            raise self._memory.answer_refusal()
 
-    def _fits(self, exchange: Exchange) -> bool:
-        """Count what decompressing made longer."""
-        more = len(exchange.body) - exchange.held_bytes
-        return more <= 0 or self._memory.take(exchange, more)
+    def expect_more(self, exchange: Exchange, size: int) -> None:
+        """Count what a request will hold beyond its body; raises OverloadedError without room."""
+        if not self._memory.take(exchange, size):
+            raise self._memory.refusal()
+
+    def _inflate(self, exchange: Exchange) -> None:
+        encoding = exchange.head.encoding
+        if encoding == b"identity":
+            self._handle(exchange)
+            return
+        try:
+            inflation = Inflation(exchange.body, encoding, self._body_bytes)
+            plain = inflation.first()
+        except HttpError as error:
+            exchange.fail(error)
+            return
+        if plain is None:
+            self.slices.start(exchange, self._inflated(exchange, inflation))
+        elif self._memory.take(exchange, len(plain)):
+            exchange.body = plain
+            self._handle(exchange)
+        else:
+            exchange.fail(self._memory.refusal())
+
+    async def _inflated(self, exchange: Exchange, inflation: Inflation) -> None:
+        def count(size: int) -> None:
+            if self.closing:
+                raise HttpError(500, "The client has gone")
+            if not self._memory.take(exchange, size):
+                raise self._memory.refusal()
+
+        exchange.body = await inflation.rest(count)
+        if not self.closing:
+            self._handle(exchange)
 
     # Answers go out.
 
     def answer(self, exchange: Exchange, parts: list[bytes | memoryview]) -> None:
         """Send an answer, or keep it until those before it are sent."""
         pending = self._pending
-        if self._closing or not pending:
+        if self.closing or not pending:
             return
-        if len(parts) == len(pending) == 1 and exchange.keep_alive and pending[0] is exchange:
+        if len(parts) == len(pending) == 1 and not exchange.connection and pending[0] is exchange:
             pending.popleft()
-            if exchange.held_bytes:
-                self._memory.give_back(exchange)
             self.transport.write(parts[0])
             self.since = monotonic()
+            if exchange.held_bytes or exchange.answer_bytes:
+                self._sent(exchange)
             return
         exchange.parts = parts
-        while pending and pending[0].parts and not self._closing:
+        while pending and pending[0].parts and not self.closing:
             first = pending.popleft()
-            self._memory.give_back(first)
             self._send(first, first.parts)
-        if not pending and not self._closing:
+            first.parts = []
+            self._sent(first)
+        if not pending and not self.closing:
             self.since = monotonic()
-        if self._full and len(pending) < _PIPELINED and not self._closing:
-            self._full = False
-            if not self.paused:
-                self.transport.resume_reading()
+        if self.busy:
+            self.judge()
 
     def _send(self, exchange: Exchange, parts: list[bytes | memoryview]) -> None:
-        if not exchange.keep_alive:
-            parts[0] = bytes(parts[0]).replace(*_CLOSE, 1)
+        if exchange.connection:
+            parts[0] = _told(bytes(parts[0]), exchange.connection)
         if len(parts) == 1:
             self.transport.write(parts[0])
         else:
             self.transport.writelines(parts)
-        if not exchange.keep_alive:
+        if exchange.connection == b"close":
             self.close()
+
+    def _sent(self, exchange: Exchange) -> None:
+        """Count nothing for a request any more, but what its client does not take of the answer."""
+        self._memory.give_back(exchange)
+        if self.paused:
+            self._count_unread()
+        if self.busy:
+            self.judge()
+
+    def _count_unread(self) -> None:
+        self._memory.give_back(self._unread)
+        self._memory.count_answer(self._unread, self.transport.get_write_buffer_size())
 
     @contextlib.asynccontextmanager
     async def taken_over(self, exchange: Exchange, head: bytes) -> AsyncIterator[socket.socket]:
@@ -152,40 +217,42 @@ class Pipeline:
 
         Raises HttpError where the client has gone. One that goes meanwhile ends the connection.
         """
-        while not self._closing and self._pending and self._pending[0] is not exchange:
+        while not self.closing and self._pending and self._pending[0] is not exchange:
             await asyncio.sleep(_TURN_S)
-        if self._closing:
+        if self.closing:
             raise HttpError(500, "The client has gone")
-        self.transport.pause_reading()
-        if not exchange.keep_alive:
-            head = head.replace(*_CLOSE, 1)
+        self._lent = True
+        self.judge()
+        if exchange.connection:
+            head = _told(head, exchange.connection)
         self.transport.write(head)
-        while self.transport.get_write_buffer_size() and not self._closing:
+        while self.transport.get_write_buffer_size() and not self.closing:
             await asyncio.sleep(_TURN_S)
         own = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
         try:
             with own:
                 yield own
         except OSError:
-            self._closing = True
+            self.closing = True
             self.transport.abort()
             return
-        if self._closing:
+        if self.closing:
             return
+        self._lent = False
         self._memory.give_back(self._pending.popleft())
-        if not exchange.keep_alive:
+        if exchange.connection == b"close":
             self.close()
             return
-        self.transport.resume_reading()
         self.since = monotonic()
         if self._pending and self._pending[0].parts:
             self.answer(self._pending[0], self._pending[0].parts)
+        self.judge()
 
     def fail_last(self, error: HastenError) -> None:
         """Answer the last request with an error, and end; at once where it was answered before."""
         if self._pending and not self._pending[-1].parts:
             exchange = self._pending[-1]
-            exchange.keep_alive = False
+            exchange.connection = b"close"
             exchange.fail(error)
         else:
             self.transport.abort()
@@ -193,21 +260,22 @@ class Pipeline:
     # The client takes its time, or goes.
 
     def pause(self) -> None:
-        """Stop reading from a client that does not read."""
+        """Begin nothing more for a client that does not read."""
         self.paused = True
         self.since = monotonic()
-        self.transport.pause_reading()
+        self._count_unread()
+        self.judge()
 
     def resume(self) -> None:
         """Go on."""
         self.paused = False
         self.since = 0.0 if self._pending else monotonic()
-        if not self._full:
-            self.transport.resume_reading()
+        self._memory.give_back(self._unread)
+        self.judge()
 
     def lose(self) -> None:
         """Cancel what the client will not see."""
-        self._closing = True
+        self.closing = True
         for exchange in self._pending:
             if exchange.waits is not None:
                 model, request = exchange.waits
@@ -215,8 +283,14 @@ class Pipeline:
             exchange.body = b""
             self._memory.give_back(exchange)
         self._pending.clear()
+        self._memory.give_back(self._unread)
 
     def close(self) -> None:
         """Close once what was written is sent."""
-        self._closing = True
+        self.closing = True
         self.transport.close()
+
+
+def _told(message: bytes, connection: bytes) -> bytes:
+    """Return a message whose head says what becomes of the connection."""
+    return message.replace(_END, b"\r\nConnection: " + connection + _END, 1)

@@ -17,12 +17,12 @@ import msgspec
 
 from hasten.bundle.config_pbtxt import TRITON_TYPES
 from hasten.errors import HastenError, InvalidRequestError
+from hasten.serve.http.control import Control
 from hasten.serve.http.datatypes import datatype_of
-from hasten.serve.http.exchange import Exchange, HttpError, MethodError, message
-from hasten.serve.http.files import send_file
+from hasten.serve.http.exchange import Exchange, HttpError, MethodError, message, status_of
+from hasten.serve.http.files import Files
 from hasten.serve.http.inference import Inference
-from hasten.serve.http.metrics import CONTENT_TYPE
-from hasten.serve.http.page import status_page
+from hasten.serve.http.page import PAGE_HEADERS, REPORT_HEADERS, status_page
 from hasten.serve.http.status import Status
 
 if TYPE_CHECKING:
@@ -58,14 +58,16 @@ class Routes:
         repository: Loader,
         memory: BodyMemory,
         open_connections: Callable[[], int],
+        control: Control,
     ) -> None:
         self._engine = engine
+        self._control = control
         self._status = Status(engine, memory)
         self._open_connections = open_connections
         self._repository = repository
         self._infer: dict[bytes, Inference] = {}
         self._inferences: WeakKeyDictionary[ServedModel, Inference] = WeakKeyDictionary()
-        engine.on_change = self._forget
+        self._files, self._reports = Files(), Files()
         self._tasks: set[asyncio.Task[None]] = set()
         self._fixed: dict[bytes, tuple[Callable[[Exchange], None], tuple[bytes, ...]]] = {
             b"/v2": (self._server, _READ),
@@ -76,7 +78,7 @@ class Routes:
             b"/": (self._page, _READ),
         }
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Look paths up anew: models came or went."""
         self._infer.clear()
 
@@ -107,9 +109,12 @@ class Routes:
                 self._model_route(exchange, name, rest)
             case ["v2", "repository", "models", name, "load"]:
                 _require(exchange, _POST)
+                self._control.require_loads(exchange)
                 _require_no_override(bytes(exchange.body))
                 self._start(exchange, self._load(exchange, name))
             case ["v2", "repository", "models", name, "unload"]:
+                _require(exchange, _POST)
+                self._control.require_loads(exchange)
                 self._start(exchange, self._unload(exchange, name))
             case _:
                 raise HttpError(404, f"Expected a path of the V2 protocol, got {_text(path)}")
@@ -131,17 +136,22 @@ class Routes:
             case []:
                 exchange.answer_json(self._metadata(model))
             case ["ready"]:
-                if model.trouble:
-                    raise HttpError(503, f"The model is not ready: {model.trouble}")
+                _require_ready(model)
                 exchange.answer([message(200, b"", "application/json")])
             case ["config"]:
                 exchange.answer_json(_configuration(model))
             case ["file"]:
+                self._control.require_files(exchange)
                 path = Path(model.source.lowered.path)
-                self._start(exchange, send_file(exchange, path, "application/octet-stream"), _GET)
+                sending = self._files.send(exchange, path, "application/octet-stream")
+                self._start(exchange, sending, _GET)
             case ["report"]:
-                path = Path(model.source.lowered.path).parent.parent / "report.html"
-                self._start(exchange, send_file(exchange, path, "text/html; charset=utf-8"), _GET)
+                page = self._repository.report(model.name, model.version)
+                if page is None:
+                    raise HttpError(404, "Expected a bundle, got a model without a report")
+                kind = "text/html; charset=utf-8"
+                sending = self._reports.send(exchange, page, kind, REPORT_HEADERS)
+                self._start(exchange, sending, _GET)
             case ["stats"]:
                 models = [one for one in self._engine if one.name == name]
                 self._statistics(exchange, [model] if wanted else models)
@@ -187,8 +197,8 @@ class Routes:
         ]
         loaded = {one["name"] for one in ready}
         others = [
-            {"name": name, "version": "", "state": "UNAVAILABLE", "reason": reason}
-            for name, reason in self._repository.unloaded().items()
+            {"name": name, "version": "", "state": state, "reason": reason}
+            for name, (state, reason) in self._repository.unloaded().items()
             if name not in loaded
         ]
         exchange.answer_json([*ready, *others])
@@ -207,15 +217,18 @@ class Routes:
         exchange.answer([message(200, self._status.statistics(models), "application/json")])
 
     def _metrics(self, exchange: Exchange) -> None:
-        body = self._status.metrics(self._open_connections())
-        exchange.answer([message(200, body, CONTENT_TYPE)])
+        self._status.metrics(exchange, self._open_connections)
 
     @staticmethod
     def _page(exchange: Exchange) -> None:
-        exchange.answer([message(200, status_page(), "text/html; charset=utf-8")])
+        kind = "text/html; charset=utf-8"
+        exchange.answer([message(200, status_page(), kind, *PAGE_HEADERS)])
 
     async def _load(self, exchange: Exchange, name: str) -> None:
-        await self._repository.load(name)
+        try:
+            await self._repository.load(name)
+        except HastenError as error:
+            raise HttpError(status_of(error), self._repository.public(error)) from error
         exchange.answer_json({})
 
     async def _unload(self, exchange: Exchange, name: str) -> None:
@@ -250,6 +263,11 @@ class Routes:
 
 #: Spellings of infer paths that are remembered; more than that is somebody guessing.
 _MOST_URLS = 1024
+
+
+def _require_ready(model: ServedModel) -> None:
+    if model.trouble:
+        raise HttpError(503, f"The model is not ready: {model.trouble}")
 
 
 def _require(exchange: Exchange, *methods: bytes) -> None:
@@ -323,6 +341,7 @@ def _configuration(model: ServedModel) -> dict[str, Any]:
             "threads": {"string_value": str(model.execution.threads)},
             "threads_choice": {"string_value": model.choice or "as configured"},
             "inline": {"string_value": str(model.inline).lower()},
+            "rows": {"string_value": str(model.rows)},
         },
     }
     if settings.dynamic_batching is not None:

@@ -10,17 +10,18 @@ import socket
 import warnings
 from dataclasses import dataclass, field
 from functools import partial
-from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hasten.errors import OptionError
-from hasten.measure.memory import usable_memory_bytes
 from hasten.serve.engine.engine import Engine
 from hasten.serve.http.body_memory import BodyMemory
-from hasten.serve.http.connection import Connection, Shared
-from hasten.serve.http.exchange import HttpError
+from hasten.serve.http.browser import Browsers
+from hasten.serve.http.connection import Connection
+from hasten.serve.http.control import Control
 from hasten.serve.http.grace import end_within
+from hasten.serve.http.limits import Limits, raise_descriptor_limit
 from hasten.serve.http.routes import Routes
+from hasten.serve.http.shared import Shared
 from hasten.serve.repository.loader import Loader
 
 if TYPE_CHECKING:
@@ -30,36 +31,54 @@ if TYPE_CHECKING:
     from hasten.serve.engine.request import Request
     from hasten.serve.repository.servable import Found
 
-__all__ = ["Limits", "Server"]
+__all__ = ["Access", "Limits", "Server", "shown_host"]
 
 #: How often slow clients are looked for.
 _SWEEP_S = 1.0
 _BACKLOG = 1024
-#: The part of the machine's memory that bodies may hold, unless told otherwise.
-_BODIES_SHARE = 4
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a client may ask of a connection. Sizes in bytes, times in seconds.
+class Access:
+    """Who may ask what, and where.
 
-    ``bodies_bytes`` is for the bodies of all connections together, and never less than one may be.
+    With an ``admin`` address all that ``control`` allows is allowed there, and nowhere else. Pages
+    in browsers find the server under ``hosts`` too.
     """
 
-    body_bytes: int = 64 * 2**20
-    bodies_bytes: int = field(default_factory=lambda: usable_memory_bytes() // _BODIES_SHARE)
-    head_bytes: int = 64 * 2**10
-    buffer_bytes: int = 256 * 2**10
-    #: A request, once begun, is to be whole within this; so is an answer to be taken.
-    transfer_s: float = 30.0
-    idle_s: float = 300.0
-    #: From the signal to end until the process does, whatever still runs.
-    grace_s: float = 10.0
+    control: Control = field(default_factory=Control)
+    admin: tuple[str, int] | None = None
+    hosts: tuple[str, ...] = ()
+
+
+class _Listener(NamedTuple):
+    """An address, the flags that give it, and what the connections there share."""
+
+    host: str
+    port: int
+    flags: str
+    shared: Shared
+
+    def open(self) -> socket.socket:
+        """Take the address; raises OptionError where it cannot be had."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((self.host, self.port))
+        except OSError as error:
+            listening.close()
+            raise OptionError(
+                expected="an address that is free",
+                got=error.strerror or str(error),
+                where=self.flags.format(self.host, self.port),
+            ) from error
+        return listening
 
 
 class Server:
-    """One engine behind one listening socket."""
+    """One engine behind one listening socket, or a second one to control it."""
 
     def __init__(
         self,
@@ -69,14 +88,38 @@ class Server:
         port: int = 8000,
         limits: Limits | None = None,
         cache: ResponseCache[Request] | None = None,
+        exit_on_error: bool = False,
+        access: Access | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.engine = Engine(cache)
-        self.loader = Loader(self.engine, find)
-        self._host, self._port = host, port
+        self.loader = Loader(self.engine, find, exit_on_error=exit_on_error, tell=tell)
+        self._tell = tell
         limits = limits or Limits()
+        self._grace_s = limits.grace_s
+        access = access or Access()
         memory = BodyMemory(max(limits.bodies_bytes, limits.body_bytes))
-        routes = Routes(self.engine, self.loader, memory, lambda: len(self._shared.connections))
-        self._shared = Shared(limits, memory, routes)
+        browsers = Browsers((*access.hosts, host))
+        routes: list[Routes] = []
+
+        def shared(control: Control, own: BodyMemory) -> Shared:
+            count = self._open_connections
+            routes.append(Routes(self.engine, self.loader, memory, count, control))
+            return Shared(limits, own, routes[-1], browsers)
+
+        everyone = access.control if access.admin is None else Control(elsewhere=True)
+        flags = "--host {} --http-port {}"
+        self._listeners = [_Listener(host, port, flags, shared(everyone, memory))]
+        if access.admin is not None:
+            flags = "--admin-address {} --admin-port {}"
+            room = BodyMemory(limits.body_bytes)  # its own: the crowd may have used the other up
+            self._listeners.append(_Listener(*access.admin, flags, shared(access.control, room)))
+
+        def forget() -> None:
+            for one in routes:
+                one.forget()
+
+        self.engine.on_change = forget
 
     async def run(self, started: Callable[[int], None]) -> None:
         """Serve until a signal comes; ``started`` is told the port once all models are ready."""
@@ -93,7 +136,7 @@ class Server:
                 loading.result()
                 started(port)
             await stopping
-            end_within(self._shared.limits.grace_s)
+            end_within(self._grace_s)
             loading.cancel()
             for one in _SIGNALS:  # a second signal ends the process at once
                 loop.remove_signal_handler(one)
@@ -115,58 +158,52 @@ class Server:
     async def _listening(self) -> AsyncIterator[int]:
         """Answer while inside, and what was asked by then; gives the port."""
         loop = asyncio.get_running_loop()
-        listening = self._listen()
-        server = await loop.create_server(
-            partial(Connection, self._shared), sock=listening, backlog=_BACKLOG
-        )
+        raise_descriptor_limit()
+        sockets = [one.open() for one in self._listeners]
+        servers = [
+            await loop.create_server(partial(Connection, one.shared), sock=sock, backlog=_BACKLOG)
+            for sock, one in zip(sockets, self._listeners, strict=True)
+        ]
+        if len(sockets) > 1 and self._tell is not None:
+            host, port = sockets[1].getsockname()[:2]
+            self._tell(f"models are controlled at http://{shown_host(host)}:{port}")
         sweep = loop.create_task(self._sweep())
         try:
-            yield listening.getsockname()[1]
+            yield sockets[0].getsockname()[1]
         finally:
-            server.close()
+            for server in servers:
+                server.close()
             sweep.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await sweep
+            for one in self._listeners:
+                await one.shared.slices.finish()
             await self.engine.close()
-            await self._hang_up()
+            for one in self._listeners:
+                await _hang_up(one.shared)
 
-    async def _hang_up(self) -> None:
-        """Close all connections, and wait until what was written is sent."""
-        shared = self._shared
-        shared.left.clear()
-        for connection in list(shared.connections):
-            connection.close()
-        if shared.connections:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(shared.limits.transfer_s):
-                    await shared.left.wait()
-
-    def _listen(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((self._host, self._port))
-        except OSError as error:
-            listening.close()
-            raise OptionError(
-                expected="an address that is free",
-                got=error.strerror or str(error),
-                where=f"--host {self._host} --http-port {self._port}",
-            ) from error
-        return listening
+    def _open_connections(self) -> int:
+        return sum(len(one.shared.connections) for one in self._listeners)
 
     async def _sweep(self) -> None:
-        """End connections of clients that take too long over what they began."""
-        limits = self._shared.limits
+        """Look for slow clients from time to time."""
         while True:
             await asyncio.sleep(_SWEEP_S)
-            now = monotonic()
-            for connection in list(self._shared.connections):
-                if not connection.since:
-                    continue
-                limit = limits.transfer_s if connection.transferring else limits.idle_s
-                if now - connection.since > limit:
-                    connection.expire(
-                        HttpError(408, f"Expected a whole request within {limit:g} s")
-                    )
+            for one in self._listeners:
+                one.shared.sweep()
+
+
+def shown_host(host: str) -> str:
+    """Return a host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+async def _hang_up(shared: Shared) -> None:
+    """Close all connections, and wait until what was written is sent."""
+    shared.left.clear()
+    for connection in list(shared.connections):
+        connection.close()
+    if shared.connections:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(shared.limits.transfer_s):
+                await shared.left.wait()

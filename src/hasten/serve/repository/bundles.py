@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from hasten.bundle import Bundle
+from hasten.bundle import Bundle, OpenBundle
 from hasten.bundle.config_pbtxt import config_pbtxt
 from hasten.errors import BundleError
 from hasten.serve.repository.config_pbtxt import ModelConfig, read_config
@@ -23,7 +23,9 @@ from hasten.serve.repository.versions import chosen_versions, version_number
 __all__ = ["open_bundle"]
 
 
-def open_bundle(folder: Path, user: Mapping[str, Any]) -> Servable:
+def open_bundle(
+    folder: Path, user: Mapping[str, Any], opened: OpenBundle = Bundle.open
+) -> Servable:
     """Open a bundle; ``user`` is the JSON form of settings that goes on top of its own.
 
     Its config.pbtxt says what its plan says, and is read only where it was changed since. Raises
@@ -31,7 +33,7 @@ def open_bundle(folder: Path, user: Mapping[str, Any]) -> Servable:
     that is not served, MissingExtraError where that cannot be read.
     """
     where = str(folder)
-    bundle = Bundle.open(folder)
+    bundle = opened(folder)
     manifest = bundle.manifest
     chosen_versions([1], None, user, where)
     source = bundle_version(bundle)
@@ -49,7 +51,7 @@ def open_bundle(folder: Path, user: Mapping[str, Any]) -> Servable:
         name=require_name(manifest.name, where),
         versions={1: source},
         settings=settings,
-        notes=(*fixed, *_other_versions(folder), *(config.notes if config else ())),
+        notes=(*bundle.notes, *fixed, *_other_versions(folder), *(config.notes if config else ())),
         config=config,
         labels=labels_of(config, folder) if config else {},
         preprocessing=dict(manifest.plan.serving.get("preprocessing", {})),

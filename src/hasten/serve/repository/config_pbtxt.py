@@ -13,11 +13,14 @@ import msgspec
 
 from hasten.bundle.config_pbtxt import TRITON_TYPES
 from hasten.errors import ModelError, OptionError
+from hasten.plain_file import read_plain_text
 from hasten.runtimes import RUNTIMES
 from hasten.serve.engine.settings import (
     DynamicBatching,
+    ModelWarmup,
     QueuePolicy,
     ServingSettings,
+    WarmupInput,
     check,
 )
 from hasten.serve.repository.model_config_proto import parse_proto
@@ -50,13 +53,13 @@ _SERVED = {
     "response_cache",
     "parameters",
     "model_transaction_policy",
+    "model_warmup",
 }
 #: What tunes or describes only, and why nothing is done about it.
 _NOTED = {
     "runtime": "the runtime is hasten's own",
     "optimization": "the runtime's own settings apply",
     "cc_model_filenames": "files by compute capability are for GPUs; the default file is served",
-    "model_warmup": "every batch size is warmed up anyway",
     "metric_tags": "metrics carry the model's name and version only",
     "model_metrics": "histograms have edges of their own",
 }
@@ -121,20 +124,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
 def read_config(path: Path) -> ModelConfig:
     """Read a config.pbtxt; raises what ``parse_config`` does, and ModelError where it cannot."""
     expected = "a config.pbtxt of text"
-    try:
-        size = path.stat().st_size
-        if not path.is_file():
-            got = "a folder" if path.is_dir() else "something that is no regular file"
-            raise ModelError(expected=expected, got=got, where=str(path))
-        if size > _MAX_BYTES:
-            raise ModelError(expected=expected, got=f"{size} bytes", where=str(path))
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ModelError(
-            expected=expected, got=error.strerror or str(error), where=str(path)
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ModelError(expected=expected, got=str(error), where=str(path)) from None
+    text = read_plain_text(path, expected=expected, error=ModelError, max_bytes=_MAX_BYTES)
     return parse_config(text, str(path))
 
 
@@ -157,6 +147,7 @@ def parse_config(text: str, where: str) -> ModelConfig:
         threads=threads,
         response_cache=proto.response_cache.enable,
         version_policy=policy,
+        model_warmup=_warmup(proto, Path(where).parent),
     )
     check(settings, where)
     return ModelConfig(
@@ -254,6 +245,31 @@ def _batching(proto: Any) -> DynamicBatching | None:
             for level, policy in sorted(batching.priority_queue_policy.items())
         },
     )
+
+
+def _warmup(proto: Any, folder: Path) -> tuple[ModelWarmup, ...]:
+    """Return what the model is warmed up with; files lie in the folder ``warmup`` of the model."""
+    return tuple(
+        ModelWarmup(
+            name=one.name,
+            batch_size=max(1, one.batch_size),
+            inputs={
+                name: WarmupInput(
+                    dims=tuple(given.dims),
+                    data="zero" if given.zero_data else "random",
+                    file=_warmup_file(given.input_data_file, folder),
+                )
+                for name, given in sorted(one.inputs.items())
+            },
+        )
+        for one in proto.model_warmup
+    )
+
+
+def _warmup_file(name: str, folder: Path) -> str:
+    if not name:
+        return ""
+    return str(folder / "warmup" / _file_name(name, f"{folder / 'config.pbtxt'}: model_warmup"))
 
 
 def _queue_policy(policy: Any) -> QueuePolicy:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from hasten.bundle import Bundle, is_bundle
+from hasten.bundle import Bundle, OpenBundle, is_bundle
 from hasten.errors import ModelError
 from hasten.serve.repository.config_pbtxt import ModelConfig, read_config
 from hasten.serve.repository.layers import changed, merged, planned, with_batch
@@ -27,7 +27,7 @@ from hasten.serve.repository.servable import Servable, VersionSource, require_na
 from hasten.serve.repository.tensors import fitted, labels_of, offered
 from hasten.serve.repository.versions import chosen_versions, version_folders, version_number
 
-__all__ = ["CONFIG", "is_entry", "open_entry"]
+__all__ = ["CONFIG", "entry_name", "is_entry", "open_entry"]
 
 CONFIG = "config.pbtxt"
 
@@ -48,14 +48,21 @@ def is_entry(folder: Path) -> bool:
     )
 
 
-def open_entry(folder: Path, user: Mapping[str, Any]) -> Servable:
+def entry_name(folder: Path) -> str:
+    """Return the name of an entry's model; raises ModelError for one that is no part of a URL."""
+    # Not resolve(): a model that is a link has the name of the link.
+    return require_name(Path(os.path.abspath(folder)).name, str(folder))
+
+
+def open_entry(
+    folder: Path, user: Mapping[str, Any], open_one: OpenBundle = Bundle.open
+) -> Servable:
     """Open the versions that are to be served; ``user`` is the JSON form that goes on top.
 
     Raises ModelError for what cannot be served, BundleError for a damaged bundle, OptionError for
     settings that contradict one another.
     """
-    # Not resolve(): a model that is a link has the name of the link.
-    name = require_name(Path(os.path.abspath(folder)).name, str(folder))
+    name = entry_name(folder)
     path = folder / CONFIG
     config = read_config(path) if os.path.lexists(path) else None
     if config and config.name not in {"", name}:
@@ -64,7 +71,7 @@ def open_entry(folder: Path, user: Mapping[str, Any]) -> Servable:
         )
     numbers, not_versions = version_folders(folder)
     chosen, missing = chosen_versions(numbers, config, user, str(folder))
-    opened = {number: _opened(folder / str(number), config) for number in chosen}
+    opened = {number: _opened(folder / str(number), config, open_one) for number in chosen}
     newest = opened[max(chosen)]
     usual = _usual(config, newest.source)
     settings = merged(newest.serving, usual, user, where=str(folder))
@@ -83,9 +90,9 @@ def open_entry(folder: Path, user: Mapping[str, Any]) -> Servable:
     )
 
 
-def _opened(folder: Path, config: ModelConfig | None) -> _Opened:
+def _opened(folder: Path, config: ModelConfig | None, open_one: OpenBundle) -> _Opened:
     if is_bundle(folder):
-        bundle = Bundle.open(folder)
+        bundle = open_one(folder)
         serving = planned(bundle.manifest, str(folder))
         preprocessing = bundle.manifest.plan.serving.get("preprocessing", {})
         source = bundle_version(bundle)

@@ -12,6 +12,7 @@ from pathlib import Path
 from hasten.bundle import Bundle
 from hasten.errors import ModelError
 from hasten.graph import Model, read_onnx, read_tflite
+from hasten.graph.rows import UNREAD, RowVerdict
 from hasten.measure.environment import physical_cores
 from hasten.runtimes import Execution, Format, Lowered, get_runtime
 from hasten.serve.repository.servable import VersionSource
@@ -65,17 +66,33 @@ def file_version(path: Path, runtime: str = "") -> VersionSource:
         raise ModelError(
             expected=f"a file that {chosen} reads", got=f"a .{kind} file", where=str(path)
         )
-    model = read(path).original
+    read_model = read(path)
+    model = read_model.original
     lowered = Lowered(str(path.resolve()), kind, model.signature)
     cores, batch = physical_cores(), model.signature.batch or 1
     alternatives = (Execution(threads=1, batch=batch),) if cores > 1 else ()
     execution = Execution(threads=cores, batch=batch)
-    return VersionSource(lowered, chosen, execution, model.digest, alternatives)
+    rows = read_model.rows
+    return VersionSource(lowered, chosen, execution, model.digest, alternatives, rows)
 
 
 def bundle_version(bundle: Bundle) -> VersionSource:
     """Return what a bundle holds, as its plan runs it; ``Bundle.open`` has checked its digest."""
     manifest = bundle.manifest
     return VersionSource(
-        bundle.lowered, manifest.plan.runtime, bundle.execution, manifest.artifact.sha256
+        bundle.lowered,
+        manifest.plan.runtime,
+        bundle.execution,
+        manifest.artifact.sha256,
+        rows=_rows_of_bundle(bundle),
+        report=bundle.path / "report.html",
     )
+
+
+def _rows_of_bundle(bundle: Bundle) -> RowVerdict:
+    """Return what was found when the bundle was written, or read its graph where it is older."""
+    artifact, lowered = bundle.manifest.artifact, bundle.lowered
+    if artifact.rows is not None or not bundle.manifest.signature.batchable:
+        return artifact.rows or UNREAD
+    suffix = f".{artifact.format}"
+    return MODEL_FILES[suffix][1](Path(lowered.path)).rows if suffix in MODEL_FILES else UNREAD

@@ -9,6 +9,7 @@ import msgspec
 
 from hasten.errors import ModelError
 from hasten.graph import Signature, TensorSpec
+from hasten.plain_file import read_plain_text
 from hasten.serve.repository.config_pbtxt import ModelConfig, TensorConfig
 
 __all__ = ["fitted", "labels_of", "offered"]
@@ -103,19 +104,21 @@ def offered(config: ModelConfig | None, signature: Signature) -> Signature:
 def labels_of(config: ModelConfig, folder: Path) -> dict[str, tuple[str, ...]]:
     """Read the names of classes, a line each, of every output that has a ``label_filename``."""
     return {
-        tensor.name: _labels(folder / tensor.label_filename)
+        tensor.name: _labels(folder, tensor.label_filename)
         for tensor in config.outputs
         if tensor.label_filename
     }
 
 
-def _labels(path: Path) -> tuple[str, ...]:
+def _labels(folder: Path, name: str) -> tuple[str, ...]:
+    path = folder / name
     expected = "a file of labels, one a line"
-    try:
-        if not path.is_file():
-            raise ModelError(expected=expected, got="no such file", where=str(path))
-        if path.stat().st_size > _MAX_LABEL_BYTES:
-            raise ModelError(expected=expected, got="one of more than 64 MB", where=str(path))
-        return tuple(path.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(expected=expected, got=str(error), where=str(path)) from None
+    if not path.resolve().is_relative_to(folder.resolve()) or ".." in path.parts:
+        raise ModelError(
+            expected=f"{expected}, in the folder of the model", got=repr(name), where=str(folder)
+        )
+    return tuple(
+        read_plain_text(
+            path, expected=expected, error=ModelError, max_bytes=_MAX_LABEL_BYTES
+        ).splitlines()
+    )
