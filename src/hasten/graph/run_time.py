@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["program_depends_on_values", "time_depends_on_values"]
 
+_REDUCTIONS = (
+    *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax"),
+    *("ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare"),
+)
 #: Inputs, by their places, that decide the shape of an output (onnx.ai/onnx/operators). What moves
 #: elements about without making more of them is left out, but for what may make few of them many.
 _SHAPING: Mapping[str, tuple[int, ...]] = {
@@ -37,6 +41,7 @@ _SHAPING: Mapping[str, tuple[int, ...]] = {
     "OneHot": (1,),
     "Pad": (1, 3),
     "Range": (0, 1, 2),
+    **dict.fromkeys(_REDUCTIONS, (1,)),
     "Reshape": (1,),
     "Resize": (1, 2, 3),
     "STFT": (1, 3),
@@ -50,7 +55,10 @@ _SHAPING: Mapping[str, tuple[int, ...]] = {
 }
 #: Operators whose output is as long as the values of an input have it.
 _COUNTING = frozenset(
-    {"Compress", "ImageDecoder", "NonMaxSuppression", "NonZero", "StringSplit", "Unique"}
+    {
+        *("Compress", "ImageDecoder", "NonMaxSuppression", "NonZero"),
+        *("StringNormalizer", "StringSplit", "Unique"),
+    }
 )
 #: How often a body runs, or which; what a sequence holds; how long a text is searched.
 _FLOWING = frozenset({"If", "Loop", "Optional", "OptionalGetElement", "Scan", "SequenceMap"})

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from bisect import bisect_left
-from time import perf_counter_ns, time_ns
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from hasten.errors import HastenError, OverloadedError, RuntimeFailureError
+from hasten.errors import OverloadedError
+from hasten.serve.engine.delivery import Delivery
 from hasten.serve.engine.executor import Executor, run_alone, too_long
 from hasten.serve.engine.fault import Blame
-from hasten.serve.engine.request import NEVER_NS, Batch, BatchResult, Request
-from hasten.serve.engine.statistics import LATENCY_EDGES_NS, FailureReason
+from hasten.serve.engine.request import NEVER_NS, Batch, Request
 from hasten.serve.engine.suspects import Apart, Suspects
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class Lane:
         self._closed: asyncio.Future[None] = loop.create_future()
         self._in_flight = 0
         self._suspects = Suspects()
-        self._blame = Blame(well=warm)
+        self._delivery = Delivery(statistics, self._suspects, Blame(well=warm))
         self._inline = inline
         #: Whether the last batch had several requests, and the sockets were looked at once more.
         self._shared = self._looked_again = False
@@ -236,23 +235,18 @@ class Lane:
             executor.lost = True
             self._lost += 1
             self._in_flight -= 1
-            given_up = Batch(batch.requests, batch.rows)
-            given_up.parts = [part for part in batch.parts if part.result is not None]
-            batch.error = given_up.error = too_long(executor.limit_ns)
+            batch.error = too_long(executor.limit_ns)
+            answered = [part for part in batch.parts if part.result is not None]
             self._scheduler.finished(batch)
         _log.warning("%s is not ready: %s", self._name, self.trouble)
-        answered = {one for part in given_up.parts for one in part.requests}
-        rest = Batch([one for one in batch.requests if one not in answered], 0)
-        rest.error = given_up.error
-        given_up.parts.append(rest)
-        self._sort_out(given_up)
+        self._delivery.give_up(batch, answered, batch.error)
         if self._lost == len(self._executors):
             with self._lock:
                 self._refusing = self._closing or not self._idle
                 waiting = self._scheduler.drain()
             now = perf_counter_ns()
             for request in waiting:
-                self._refuse(request, self._nobody_left(), "OTHER", now)
+                self._delivery.refuse(request, self._nobody_left(), "OTHER", now)
         self._settle()
 
     def _nobody_left(self) -> OverloadedError:
@@ -266,74 +260,11 @@ class Lane:
             self._settle()
 
     def _deliver(self, batch: Batch) -> None:
-        """Answer each request of a batch, and count."""
         with self._lock:  # executors count up
             self._in_flight -= 1
-        apart = isinstance(batch.requests[0].key, Apart)
-        if not apart:
+        if not isinstance(batch.requests[0].key, Apart):
             self._shared = len(batch.requests) > 1
-        if batch.result is not None:
-            self._blame.answered()
-            self._answer(batch, batch.result)
-        else:
-            self._sort_out(batch)
-        if apart:
-            self._count_apart(batch)
-
-    def _sort_out(self, batch: Batch) -> None:
-        """Answer those of a failed batch who could be answered, and tell the others why not."""
-        self._statistics.reruns += batch.reruns
-        parts = batch.parts or [batch]
-        well = any(part.result is not None for part in parts)
-        for part in parts:
-            if part.result is not None:
-                self._answer(part, part.result)
-            else:
-                self._fail(part, well=well)
-        if well:
-            self._blame.answered()
-
-    def _count_apart(self, batch: Batch) -> None:
-        self._statistics.apart += len(batch.requests)
-        if batch.result is not None:
-            for request in batch.requests:
-                self._suspects.answered(request.origin)
-
-    def _answer(self, batch: Batch, result: BatchResult) -> None:
-        statistics, start = self._statistics, 0
-        now, begin = perf_counter_ns(), batch.begin_ns
-        statistics.executed(batch.size, batch.rows, batch.input_ns, batch.run_ns, batch.output_ns)
-        count, arrived, unheard, unheard_ns = len(batch.requests), 0, 0, 0
-        latencies = statistics.latency_counts
-        for request in batch.requests:
-            arrival = request.arrival_ns
-            arrived += arrival
-            if not request.cancelled:
-                latencies[bisect_left(LATENCY_EDGES_NS, now - arrival)] += 1
-                request.reply(request, result, start)
-            else:
-                unheard += 1
-                unheard_ns += now - arrival
-            start += request.rows
-        statistics.success_requests += count - unheard
-        statistics.success_ns += now * count - arrived - unheard_ns
-        statistics.last_inference_ms = time_ns() // 1_000_000
-        statistics.queue_ns += begin * count - arrived
-        statistics.compute_input_ns += batch.input_ns * count
-        statistics.compute_infer_ns += batch.run_ns * count
-        statistics.compute_output_ns += batch.output_ns * count
-
-    def _fail(self, batch: Batch, *, well: bool) -> None:
-        """Tell whose fault it is; ``well`` says that others of the batch were answered."""
-        now = perf_counter_ns()
-        error = batch.error or RuntimeFailureError("the runtime gave no answer")
-        alone = len(batch.requests) == 1
-        for request in batch.requests:
-            if alone:
-                self._suspects.failed(request.origin, now)
-            answer = self._blame.of(error, request.origin, well=well)
-            if not request.cancelled:
-                self._refuse(request, answer, "BACKEND", now)
+        self._delivery.deliver(batch)
 
     def _settle(self) -> None:
         """Tell whom the scheduler dropped, arm the timer it asks for, end if there is no more."""
@@ -343,7 +274,7 @@ class Lane:
                 dropped, scheduler.dropped = scheduler.dropped, []
             now = perf_counter_ns()
             for request, error in dropped:
-                self._refuse(request, error, "REJECTED", now)
+                self._delivery.refuse(request, error, "REJECTED", now)
         if scheduler.wake_ns != NEVER_NS:
             self._arm(scheduler.wake_ns)
         elif scheduler.bounded and scheduler.waiting:
@@ -351,13 +282,6 @@ class Lane:
         left = self._in_flight or scheduler.waiting
         if self._closing and not left and not self._closed.done():
             self._closed.set_result(None)
-
-    def _refuse(
-        self, request: Request, error: HastenError, reason: FailureReason, now_ns: int
-    ) -> None:
-        self._statistics.failed(reason, now_ns - request.arrival_ns)
-        if not request.cancelled:
-            request.reply(request, error, 0)
 
     def _arm(self, at_ns: int) -> None:
         if self._timer is not None:
