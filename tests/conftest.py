@@ -12,14 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from nets import saved_data, saved_net
 from served import Client, Connect, Served
 
 # Every run of the tests tries the same examples, so that it fails for a change and for nothing
 # else; ``HYPOTHESIS_PROFILE=fuzz`` looks for new ones, which are then kept as examples.
-settings.register_profile("same", derandomize=True, database=None)
+settings.register_profile(
+    "same",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],  # a busy machine is no finding
+)
 settings.register_profile("fuzz", max_examples=5000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 

@@ -22,6 +22,7 @@ __all__ = [
     "entry",
     "failing",
     "identity",
+    "looping",
     "picking",
     "put_bundle",
     "put_labelled",
@@ -96,6 +97,36 @@ def picking() -> onnx.ModelProto:
     numbers = numpy_helper.from_array(np.array([10, 20, 30], np.float32), "numbers")
     node = helper.make_node("Gather", ["numbers", "x"], ["y"])
     return model([node], [value("x", ["n"], TensorProto.INT64)], [value("y", ["n"])], [numbers])
+
+
+def looping() -> onnx.ModelProto:
+    """n[1] to y: as many products of matrices as n says."""
+    node = helper.make_node
+    body = helper.make_graph(
+        [
+            node("MatMul", ["before", "w"], ["product"]),
+            node("Tanh", ["product"], ["after"]),
+            node("Identity", ["go"], ["goes"]),
+        ],
+        "body",
+        [
+            value("turn", [], TensorProto.INT64),
+            value("go", [], TensorProto.BOOL),
+            value("before", [64, 64]),
+        ],
+        [value("goes", [], TensorProto.BOOL), value("after", [64, 64])],
+    )
+    matrix = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    nodes = [
+        node("Squeeze", ["n"], ["count"]),
+        node("Loop", ["count", "true", "w"], ["last"], body=body),
+        node("ReduceSum", ["last"], ["y"], keepdims=0),
+    ]
+    values = [
+        numpy_helper.from_array(matrix, "w"),
+        numpy_helper.from_array(np.array(True), "true"),
+    ]
+    return model(nodes, [value("n", [1], TensorProto.INT64)], [value("y", [])], values)
 
 
 def failing(kind: str) -> tuple[onnx.ModelProto, np.ndarray, np.ndarray]:

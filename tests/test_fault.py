@@ -65,6 +65,14 @@ def test_what_the_runtime_does_not_say_others_do(tmp_path: Path) -> None:
     assert isinstance(blame.of(error, origins[0], well=False), InvalidRequestError)
 
 
+def test_a_model_that_never_answered_is_not_taken_to_be_well(tmp_path: Path) -> None:
+    proto, _, bad = failing("parse")
+    error, blame = error_of(proto, bad, tmp_path), Blame(well=False)
+    assert blame.of(error, None, well=False) is error
+    blame.answered()
+    assert isinstance(blame.of(error, None, well=False), InvalidRequestError)
+
+
 def test_one_client_that_always_fails_says_nothing_of_the_model(tmp_path: Path) -> None:
     proto, _, bad = failing("parse")
     error, blame, origin = error_of(proto, bad, tmp_path), Blame(), Origin()

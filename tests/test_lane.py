@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from hasten.errors import (
+    ExecutionLimitError,
     HastenError,
     InvalidRequestError,
     OverloadedError,
     RuntimeFailureError,
 )
+from hasten.serve.engine.inline import Inline
 from hasten.serve.engine.lane import Lane
 from hasten.serve.engine.ordering import Ordering
 from hasten.serve.engine.padding import Entry
@@ -27,27 +29,47 @@ from hasten.serve.engine.suspects import Origin
 from scheduling import scheduler
 
 PATIENCE_S = 10.0
+#: What the loop may run itself.
+INLINE_NS = 1_000_000
 
 
 class Doubling:
-    """A runner that doubles; a batch waits at the gate while that is shut, and fails on a NaN."""
+    """A runner that doubles; a batch waits at the gate while that is shut, and fails on a NaN.
+
+    One with an infinity in it waits for the gate until it is stopped, if it ``obeys``.
+    """
 
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.gate.set()
         self.begun = threading.Semaphore(0)
         self.ran: list[list[float]] = []
+        self.on_loop: list[bool] = []
+        self.run_ns = 0
+        self.obeys = True
+        self.stopped = threading.Event()
         self.closed = False
 
     def run(self, batch: Batch) -> None:
         self.begun.release()
-        assert self.gate.wait(PATIENCE_S)
         batch.begin_ns = perf_counter_ns()
         x = np.concatenate([one.inputs[0] for one in batch.requests])
         self.ran.append(x.ravel().tolist())
+        self.on_loop.append(threading.current_thread() is threading.main_thread())
+        if np.isinf(x).any() and self.obeys:
+            assert self.stopped.wait(PATIENCE_S)
+            raise RuntimeError("told to end")
+        assert self.gate.wait(PATIENCE_S)
         if np.isnan(x).any():
             raise RuntimeError("no number")
+        batch.run_ns = self.run_ns
         batch.result = BatchResult((2 * x,), batched=True)
+
+    def stop(self, *, asked: bool) -> None:
+        if asked:
+            self.stopped.set()
+        else:
+            self.stopped.clear()
 
     def close(self) -> None:
         self.closed = True
@@ -60,13 +82,16 @@ class Bench:
         self.runners = [Doubling() for _ in range(executors)]
         self.statistics = ModelStatistics()
         ordered = more.pop("preserve_ordering", False)
+        limit_s = more.pop("limit_s", PATIENCE_S)
+        known_rows = more.pop("known_rows", 8)
         self.lane = Lane(
             "test",
             asyncio.get_running_loop(),
             scheduler(executors=executors, **more),
             cast("Sequence[Runner]", self.runners),
             self.statistics,
-            inline=inline,
+            inline=Inline(INLINE_NS, known_rows) if inline else None,
+            limit_ns=int(limit_s * 1e9),
         )
         self.entry: Entry = Ordering(self.lane) if ordered else self.lane
         self.answers: list[float | HastenError] = []
@@ -264,6 +289,123 @@ def test_who_made_a_batch_fail_shares_none_until_it_was_answered_often(*, inline
     bench = driven(work, inline=inline)
     assert bench.runners[0].ran[1:] == [[1, 3], [2]] * 4 + [[1, 2, 3]] * 2
     assert bench.statistics.apart == 4
+
+
+# What the loop runs itself
+
+
+def driven_one_by_one(values: Sequence[float], run_ns: Sequence[int], known_rows: int) -> Bench:
+    """Ask for one after another, whose runs take so long."""
+
+    async def work(bench: Bench) -> None:
+        for at, value in enumerate(values):
+            bench.runners[0].run_ns = run_ns[at]
+            bench.ask(value)
+            assert (await bench.answered(at + 1))[at] == 2 * value
+
+    return driven(work, inline=True, known_rows=known_rows)
+
+
+@pytest.mark.parametrize("known_rows", [0, 8])
+def test_the_loop_runs_what_an_executor_ran_in_a_short_time(known_rows: int) -> None:
+    bench = driven_one_by_one([1, 2, 3], [0, 0, 0], known_rows)
+    assert bench.runners[0].on_loop == [known_rows > 0, True, True]
+
+
+def test_the_loop_runs_nothing_that_takes_long() -> None:
+    bench = driven_one_by_one([1, 2, 3], [2 * INLINE_NS] * 3, 0)
+    assert bench.runners[0].on_loop == [False] * 3
+
+
+def test_what_took_long_on_the_loop_is_timed_anew_elsewhere() -> None:
+    bench = driven_one_by_one([1, 2, 3, 4], [20 * INLINE_NS + 1, INLINE_NS + 1, 0, 0], 8)
+    assert bench.runners[0].on_loop == [True, False, False, True]
+
+
+def test_a_batch_that_failed_on_the_loop_is_run_again_elsewhere() -> None:
+    async def work(bench: Bench) -> None:
+        for value in (1, NAN, 3):
+            bench.ask(value)
+        await bench.answered(3)
+
+    on_loop = driven(work, inline=True).runners[0].on_loop
+    assert on_loop == [True] + [False] * (len(on_loop) - 1)
+
+
+# The execution limit
+
+INFINITE = float("inf")
+
+
+@INLINE
+def test_a_run_that_passes_its_limit_is_stopped_and_harms_no_other(*, inline: bool) -> None:
+    async def work(bench: Bench) -> None:
+        bench.ask(1)
+        bench.ask(INFINITE)
+        bench.ask(3)
+        await bench.answered(3)
+        assert bench.lane.trouble == ""
+        bench.ask(4)
+        await bench.answered(4)
+
+    bench = driven(work, inline=inline, known_rows=0, limit_s=0.05)
+    kinds = [one if isinstance(one, float) else type(one) for one in bench.answers]
+    assert kinds == [2, ExecutionLimitError, 6, 8]
+    assert bench.statistics.failures == {"BACKEND": 1}
+
+
+@INLINE
+def test_an_executor_that_does_not_come_back_makes_the_model_unready(*, inline: bool) -> None:
+    async def work(bench: Bench) -> None:
+        runner = await bench.occupied()
+        bench.ask(2)
+        first, second = await bench.answered(2)
+        assert isinstance(first, ExecutionLimitError)
+        assert isinstance(second, OverloadedError)
+        assert "1 of 1 executors" in bench.lane.trouble
+        with pytest.raises(OverloadedError, match="not ready"):
+            bench.ask(3)
+        runner.gate.set()
+        async with asyncio.timeout(PATIENCE_S):
+            while bench.lane.trouble:
+                await asyncio.sleep(0.001)
+        bench.ask(4)
+        assert (await bench.answered(3))[2] == 8
+
+    bench = driven(work, inline=inline, known_rows=0, limit_s=0.05)
+    assert len(bench.answers) == 3
+    assert bench.runners[0].closed
+
+
+def test_other_executors_go_on_without_one_that_is_lost() -> None:
+    async def work(bench: Bench) -> None:
+        await bench.both_occupied()
+        _runner_of(bench, 2).gate.set()
+        assert len(await bench.answered(2)) == 2
+        assert "1 of 2 executors" in bench.lane.trouble
+        bench.ask(3)
+        assert (await bench.answered(3))[2] == 6
+
+    driven(work, executors=2, limit_s=0.05)
+
+
+def test_closing_does_not_wait_for_an_executor_that_is_lost() -> None:
+    async def work() -> Bench:
+        bench = Bench(executors=1, inline=False, limit_s=0.05)
+        runner = await bench.occupied()
+        await asyncio.wait_for(bench.lane.close(), PATIENCE_S)
+        assert isinstance(bench.answers[0], ExecutionLimitError)
+        assert not runner.closed
+        runner.gate.set()
+        async with asyncio.timeout(PATIENCE_S):
+            while not runner.closed:
+                await asyncio.sleep(0.001)
+        return bench
+
+    assert len(asyncio.run(work()).answers) == 1
+
+
+# Cancelled requests
 
 
 def test_a_cancelled_request_is_neither_run_nor_answered_and_holds_no_input() -> None:

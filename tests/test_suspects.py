@@ -27,7 +27,7 @@ def wanted(suspects: Suspects, origin: Origin, now_ns: int = 0) -> int:
 
 def test_nobody_is_suspected_at_first() -> None:
     suspects = Suspects()
-    assert not suspects
+    assert not suspects.origins
     assert not suspects.includes(Origin("10.0.0.1"), 0)
     assert not suspects.includes(None, 0)
 
@@ -47,7 +47,7 @@ def test_a_failure_is_forgotten_after_a_minute() -> None:
     bad = failed(suspects, Origin("10.0.0.1"))
     assert suspects.includes(bad, MINUTE_NS - 1)
     assert not suspects.includes(bad, MINUTE_NS)
-    assert not suspects
+    assert not suspects.origins
 
 
 def test_who_opens_a_connection_for_each_request_is_found_by_its_address() -> None:
@@ -101,5 +101,5 @@ def test_what_is_remembered_is_bounded(addresses: list[int]) -> None:
     for count in addresses:
         for at in range(min(count, 900)):
             failed(suspects, Origin(f"{count}.{at}"), at)
-    assert len(suspects._origins) <= 4096
+    assert len(suspects.origins) <= 4096
     assert len(suspects._networks) <= 4096

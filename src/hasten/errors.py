@@ -16,7 +16,8 @@
         ├── InvalidRequestError  it does not fit the model
         ├── UnknownModelError    there is no such model or version
         ├── OverloadedError      its deadline cannot be met, or the queue is full
-        └── ExpiredError         it waited longer than it may
+        ├── ExpiredError         it waited longer than it may
+        └── ExecutionLimitError  it ran longer than it may
 
 A message says what was expected, what was got, where, and what to do about it. ``one_line`` says
 what went wrong in code that is not ours, and ``foreign`` turns it into an error of ours.
@@ -27,6 +28,7 @@ from __future__ import annotations
 __all__ = [
     "BundleError",
     "DataError",
+    "ExecutionLimitError",
     "ExpiredError",
     "HastenError",
     "InputError",
@@ -132,6 +134,10 @@ class OverloadedError(RequestError):
 
 class ExpiredError(RequestError):
     """A request waited longer than its timeout or latency goal allows."""
+
+
+class ExecutionLimitError(RequestError):
+    """A request ran longer than the model's execution limit allows."""
 
 
 def one_line(error: BaseException, *, lines: int | None = None, limit: int = 300) -> str:

@@ -37,6 +37,7 @@ def serve(
     body_mb: float = 64.0,
     body_memory_mb: float | None = None,
     transfer_timeout: str = "30s",
+    grace: str = "10s",
     exit_on_error: Flag = False,
     model_control_mode: Literal["none", "explicit"] = "none",
     serve_files: Flag = False,
@@ -72,6 +73,8 @@ def serve(
         megabytes; a quarter of the memory by default.
     transfer_timeout
         Hang up on a client that takes longer to send a request, or to take an answer: 30s, 5m.
+    grace
+        After Ctrl-C or SIGTERM, end within this time though requests still run: 10s, 5m.
     exit_on_error
         End where any model cannot be served, and not only one that PATH leads to itself.
     model_control_mode
@@ -100,6 +103,7 @@ def serve(
     _require_port(http_port, "--http-port")
     settings = _read(config) if config else None
     limits = _limits(body_mb, body_memory_mb, transfer_timeout)
+    limits = replace(limits, grace_s=seconds(grace, "--grace"))
     control = Control(
         loads=model_control_mode == "explicit",
         files=serve_files,

@@ -77,15 +77,24 @@ class OnnxRuntime:
             session = onnxruntime.InferenceSession(
                 lowered.path, options, providers=["CPUExecutionProvider"]
             )
-        return OnnxRuntimeSession(session, lowered.signature)
+            run_options = onnxruntime.RunOptions()
+            # No graph is captured; without the entry each bound run looks for it, for 0.1 ms.
+            run_options.add_run_config_entry("gpu_graph_id", "-1")
+        return OnnxRuntimeSession(session, lowered.signature, run_options)
 
 
 class OnnxRuntimeSession:
     """One InferenceSession."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, signature: Signature) -> None:
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        signature: Signature,
+        run_options: onnxruntime.RunOptions,
+    ) -> None:
         self._session = session
         self._signature = signature
+        self._run_options = run_options
         self._outputs = [spec.name for spec in signature.outputs]
         specs = (*signature.inputs, *signature.outputs)
         #: Whether there are dtypes that ONNX Runtime takes and gives by their address alone.
@@ -96,7 +105,7 @@ class OnnxRuntimeSession:
         if self._only_bound:
             return self._run_bound(feed)
         with _RUNNING:
-            values = self._session.run(self._outputs, feed)
+            values = self._session.run(self._outputs, feed, self._run_options)
         return dict(zip(self._outputs, values, strict=True))
 
     def bind(self, rows: int) -> Binding | None:
@@ -108,7 +117,7 @@ class OnnxRuntimeSession:
         if shapes is None or not kinds <= set("biuf"):
             return None
         with reported("onnxruntime could not bind"):
-            return OnnxRuntimeBinding(self._session, signature, *shapes)
+            return OnnxRuntimeBinding(self._session, self._run_options, signature, *shapes)
 
     def _run_bound(self, feed: Arrays) -> Arrays:
         rows = {array.shape[0] for array in feed.values() if array.ndim}
@@ -124,6 +133,13 @@ class OnnxRuntimeSession:
         binding.run()
         return dict(zip(self._outputs, binding.outputs(), strict=True))
 
+    def stop(self, *, asked: bool) -> None:
+        """Have the run that goes on, and all that follow, fail after their current node.
+
+        They do until this is called with ``asked`` False. Any thread may call it.
+        """
+        self._run_options.terminate = asked
+
     def close(self) -> None:
         """Drop the session; ONNX Runtime frees it with the last reference."""
         del self._session
@@ -135,11 +151,13 @@ class OnnxRuntimeBinding:
     def __init__(
         self,
         session: onnxruntime.InferenceSession,
+        run_options: onnxruntime.RunOptions,
         signature: Signature,
         inputs: list[tuple[int, ...]],
         outputs: list[tuple[int, ...]],
     ) -> None:
         self._run = session.run_with_iobinding
+        self._run_options = run_options
         self._binding = session.io_binding()
         self._inputs = tuple(
             np.zeros(shape, numpy_dtype(spec.dtype))
@@ -165,7 +183,7 @@ class OnnxRuntimeBinding:
     def run(self) -> None:
         """Run on what was filled in."""
         with _RUNNING:
-            self._run(self._binding)
+            self._run(self._binding, self._run_options)
 
     def outputs(self) -> tuple[np.ndarray, ...]:
         """Arrays to read."""

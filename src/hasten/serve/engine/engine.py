@@ -9,7 +9,7 @@ from hasten.errors import OverloadedError, UnknownModelError
 from hasten.serve.engine.model import ModelSource, ServedModel, open_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from hasten.serve.engine.cache import ResponseCache
     from hasten.serve.engine.request import Request
@@ -19,6 +19,8 @@ __all__ = ["Engine"]
 
 #: Digits of a version; no number that is longer names one.
 _LONGEST_VERSION = 20
+#: Who unloads or replaces a model waits so long for its last requests.
+_PATIENCE_S = 1.0
 
 
 def _nothing() -> None:
@@ -32,6 +34,8 @@ class Engine:
         self.cache = cache
         self._models: dict[str, dict[int, ServedModel]] = {}
         self._closing = False
+        #: Models that answer their last requests.
+        self._leaving: set[asyncio.Task[None]] = set()
         #: Called whenever ``find`` may answer otherwise than before.
         self.on_change: Callable[[], None] = _nothing
 
@@ -79,13 +83,12 @@ class Engine:
             versions[source.version] = ServedModel(opened, loop, self.cache)
             self.on_change()
             if before is not None:
-                await before.close()
+                await self._close([before])
         wanted = {source.version for source in sources}
         gone = [one for one in self._models[name] if one not in wanted]
         left = [self._models[name].pop(version) for version in gone]
         self.on_change()
-        for model in left:
-            await model.close()
+        await self._close(left)
 
     async def unload(self, name: str) -> None:
         """Take a model away: new requests do not find it, running ones are answered."""
@@ -93,12 +96,26 @@ class Engine:
         if versions is None:
             raise UnknownModelError(f"Request for unknown model: '{name}' is not found")
         self.on_change()
-        for model in versions.values():
-            await model.close()
+        await self._close(versions.values())
+
+    async def _close(self, models: Iterable[ServedModel]) -> None:
+        """Close models; one whose requests take long goes on by itself, and nobody waits for it."""
+        tasks = [asyncio.ensure_future(model.close()) for model in models]
+        self._leaving.update(tasks)
+        for task in tasks:
+            task.add_done_callback(self._leaving.discard)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_PATIENCE_S)
+        for task in tasks:
+            if task.done():
+                task.result()
 
     async def close(self) -> None:
         """Unload all; from now on whoever looks for a model is told to try again."""
         self._closing = True
         self.on_change()
-        for name in list(self._models):
-            await self.unload(name)
+        left = [model for versions in self._models.values() for model in versions.values()]
+        self._models.clear()
+        await self._close(left)
+        if self._leaving:
+            await asyncio.wait(self._leaving)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from hasten.errors import HastenError, InvalidRequestError
+from hasten.errors import ExecutionLimitError, HastenError, InvalidRequestError
 
 if TYPE_CHECKING:
     from hasten.serve.engine.suspects import Origin
@@ -49,15 +49,17 @@ def fault_of(error: HastenError) -> Literal["input", "machine", "unknown"]:
 class Blame:
     """What runtimes do not say, others' requests do: a model that answers them is well.
 
-    Called by the event loop's thread alone.
+    ``well`` says that it answered the warm-up. Called by the event loop's thread alone.
     """
 
-    def __init__(self) -> None:
-        #: Connections whose requests failed since one was answered. The warm-up was.
+    def __init__(self, *, well: bool = True) -> None:
+        self._well = well
+        #: Connections whose requests failed since one was answered.
         self._failing: set[Origin | None] = set()
 
     def answered(self) -> None:
         """Note that the model has answered somebody."""
+        self._well = True
         if self._failing:
             self._failing.clear()
 
@@ -66,10 +68,13 @@ class Blame:
 
         ``well`` says that others of its batch were answered.
         """
+        if isinstance(error, ExecutionLimitError):
+            return error
         fault = fault_of(error)
         if fault == "unknown":
             self._failing.add(origin)
-            fault = "input" if well or len(self._failing) < _ALL_FAIL else "machine"
+            well = well or (self._well and len(self._failing) < _ALL_FAIL)
+            fault = "input" if well else "machine"
         if fault == "input":
             return InvalidRequestError(f"The model cannot be run on this input: {error}")
         return error

@@ -1,31 +1,29 @@
 """One model's requests from arrival to answer: the scheduler, driven by an event loop.
 
-An executor is a thread with a runner. When it ends a batch it takes the next one itself, so the
-model never waits for the event loop; the loop is told once a batch. A model that computes for less
-time than a thread takes to wake up is run by the loop itself.
+When an executor ends a batch it takes the next one itself, so the model never waits for the event
+loop; the loop is told once a batch. Batches that take less time than a thread takes to wake up are
+run by the loop itself; whatever may take longer, or goes wrong, is an executor's.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from bisect import bisect_left
-from functools import partial
-from queue import SimpleQueue
-from time import perf_counter_ns, time_ns
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from hasten.errors import HastenError, OverloadedError, RuntimeFailureError
-from hasten.runtimes.vendor import reported
+from hasten.errors import OverloadedError
+from hasten.serve.engine.delivery import Delivery
+from hasten.serve.engine.executor import Executor, run_alone, too_long
 from hasten.serve.engine.fault import Blame
-from hasten.serve.engine.halves import run_in_halves
-from hasten.serve.engine.request import NEVER_NS, Batch, BatchResult, Request
-from hasten.serve.engine.statistics import LATENCY_EDGES_NS, FailureReason
+from hasten.serve.engine.request import NEVER_NS, Batch, Request
 from hasten.serve.engine.suspects import Apart, Suspects
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from hasten.serve.engine.inline import Inline
     from hasten.serve.engine.runner import Runner
     from hasten.serve.engine.scheduler import Scheduler
     from hasten.serve.engine.statistics import ModelStatistics
@@ -34,13 +32,14 @@ __all__ = ["Lane"]
 
 #: How often requests that may expire are looked at while no executor is free.
 _EXPIRY_S = 0.01
-_RUNNING = reported("the batch could not be run")
+_log = logging.getLogger("hasten.serve")
 
 
 class Lane:
     """Made, called and closed by the loop's thread; requests are answered by it too.
 
-    With ``inline`` there is one runner and no thread.
+    With ``inline`` there is one runner, which the loop uses while its executor does not. A run may
+    take ``limit_ns``; an executor that is lost in a longer one harms only its own batch.
     """
 
     def __init__(
@@ -51,8 +50,11 @@ class Lane:
         runners: Sequence[Runner],
         statistics: ModelStatistics,
         *,
-        inline: bool,
+        inline: Inline | None,
+        limit_ns: int,
+        warm: bool = True,
     ) -> None:
+        self._name = name
         self._loop = loop
         self._scheduler = scheduler
         self._statistics = statistics
@@ -60,19 +62,30 @@ class Lane:
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._wake_ns = NEVER_NS
-        self._closing = False
+        #: Whether requests are taken no more, or nobody could run them.
+        self._closing = self._refusing = False
         self._closed: asyncio.Future[None] = loop.create_future()
         self._in_flight = 0
         self._suspects = Suspects()
-        self._blame = Blame()
-        self._runners = list(runners)
-        self._inline = runners[0] if inline else None
+        self._delivery = Delivery(statistics, self._suspects, Blame(well=warm))
+        self._inline = inline
         #: Whether the last batch had several requests, and the sockets were looked at once more.
         self._shared = self._looked_again = False
-        self._executors = (
-            [] if inline else [_Executor(name, self, one, scheduler.size_of) for one in runners]
-        )
+        self._limit_ns = limit_ns
+        self._watch: asyncio.TimerHandle | None = None
+        self._executors = [
+            Executor(name, one, self._next_batch, scheduler.size_of, limit_ns) for one in runners
+        ]
         self._idle = list(self._executors)
+        self._lost = 0
+
+    @property
+    def trouble(self) -> str:
+        """Why not all requests can be answered; empty while they can."""
+        if not self._lost:
+            return ""
+        lost = f"{self._lost} of {len(self._executors)} executors"
+        return f"{lost} did not come back from a run that passed {self._limit_ns / 1e6:g} ms"
 
     @property
     def waiting(self) -> int:
@@ -81,12 +94,12 @@ class Lane:
 
     def submit(self, request: Request, timeout_us: int = 0) -> None:
         """Queue a request; raises OverloadedError where it is refused at once."""
-        if self._closing:
-            raise OverloadedError("The model is being unloaded", retry_after_s=1.0)
-        if self._suspects and self._suspects.includes(request.origin, request.arrival_ns):
+        if self._refusing:
+            raise self._refusal(request)
+        if self._suspects.origins and self._suspects.includes(request.origin, request.arrival_ns):
             request.key = Apart(request.key)
         try:
-            if self._inline is not None:
+            if self._inline is not None and self._idle:  # no thread is at the scheduler
                 self._scheduler.admit(request, request.arrival_ns, timeout_us)
             else:
                 with self._lock:
@@ -94,12 +107,18 @@ class Lane:
         except OverloadedError:
             self._statistics.failed("REJECTED", perf_counter_ns() - request.arrival_ns)
             raise
-        if not self._scheduled and (self._idle or self._inline):
+        if not self._scheduled and self._idle:
             # Not at once: what else this turn of the loop brings may share the batch.
             self._scheduled = True
             self._loop.call_soon(self._dispatch)
         elif self._scheduler.bounded and self._timer is None:
             self._arm(perf_counter_ns() + int(_EXPIRY_S * 1e9))
+
+    def _refusal(self, request: Request) -> OverloadedError:
+        if self._closing:
+            return OverloadedError("The model is being unloaded", retry_after_s=1.0)
+        self._statistics.failed("REJECTED", perf_counter_ns() - request.arrival_ns)
+        return self._nobody_left()
 
     def cancel(self, request: Request) -> None:
         """Drop a request whose answer nobody waits for any more."""
@@ -130,19 +149,34 @@ class Lane:
                     batch = self._take()
                     if batch is None:
                         break
-                    self._idle.pop().inbox.put(batch)
+                    self._give(batch)
         self._settle()
 
-    def _dispatch_inline(self, runner: Runner) -> None:
-        batch = self._take()
+    def _dispatch_inline(self, inline: Inline) -> None:
+        batch = self._take() if self._idle else None
         if batch is None:
             return
-        _run(runner, batch, self._scheduler.size_of)
+        if not inline.takes(batch):
+            self._give(batch)
+            return
+        batch.error = run_alone(self._idle[0].runner, batch)
+        if batch.error is not None and len(batch.requests) > 1:
+            self._give(batch)  # to be run again in halves
+            return
+        batch.end_ns = perf_counter_ns()
+        if batch.run_ns > inline.far_ns:
+            inline.distrust(batch)
         self._scheduler.finished(batch)
         self._deliver(batch)
         if self._scheduler.waiting and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._dispatch)  # after another look at the sockets
+
+    def _give(self, batch: Batch) -> None:
+        """Have an executor that is idle run a batch, and look after it."""
+        self._idle.pop().give(batch)
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._limit_ns / 1e9, self._look_after)
 
     def _take(self) -> Batch | None:
         batch = self._scheduler.take(perf_counter_ns())
@@ -150,15 +184,73 @@ class Lane:
             self._in_flight += 1
         return batch
 
-    def next_batch(self, executor: _Executor, ended: Batch) -> Batch | None:
+    def _next_batch(self, executor: Executor, ended: Batch) -> Batch | None:
         """Called by an executor's thread: learn from the batch it ran, give it another."""
         with self._lock:
-            self._scheduler.finished(ended)
-            batch = self._take()
+            batch = None
+            if not executor.lost:
+                self._scheduler.finished(ended)
+                if self._inline is None:
+                    batch = self._take()
+                elif ended.error is None:
+                    self._inline.learn(ended)
+            lost = executor.lost
             if batch is None:
+                executor.batch = None
+                executor.lost = False
+                self._lost -= lost
+                self._refusing = self._closing
                 self._idle.append(executor)
-        self._loop.call_soon_threadsafe(self._ended, ended)
+        if not lost:
+            self._loop.call_soon_threadsafe(self._ended, ended)
+        elif not self._closing:  # else the loop may have ended
+            self._loop.call_soon_threadsafe(self._come_back)
         return batch
+
+    def _come_back(self) -> None:
+        _log.warning("%s: an executor that was lost came back", self._name)
+        self._dispatch()
+
+    def _look_after(self) -> None:
+        """Stop runs that passed their limit, and give up executors that do not obey."""
+        self._watch, again = None, NEVER_NS
+        now = perf_counter_ns()
+        for executor in self._executors:
+            if executor.batch is None or executor.lost:
+                continue
+            look_ns = executor.overdue_ns(now)
+            if look_ns:
+                again = min(again, look_ns)
+            else:
+                self._give_up(executor)
+        if again != NEVER_NS:
+            self._watch = self._loop.call_later((again - now) / 1e9, self._look_after)
+
+    def _give_up(self, executor: Executor) -> None:
+        """Answer those who wait for an executor that is lost."""
+        with self._lock:
+            batch = executor.batch
+            if batch is None or not executor.since_ns:
+                return  # it came back just now
+            executor.lost = True
+            self._lost += 1
+            self._in_flight -= 1
+            batch.error = too_long(executor.limit_ns)
+            answered = [part for part in batch.parts if part.result is not None]
+            self._scheduler.finished(batch)
+        _log.warning("%s is not ready: %s", self._name, self.trouble)
+        self._delivery.give_up(batch, answered, batch.error)
+        if self._lost == len(self._executors):
+            with self._lock:
+                self._refusing = self._closing or not self._idle
+                waiting = self._scheduler.drain()
+            now = perf_counter_ns()
+            for request in waiting:
+                self._delivery.refuse(request, self._nobody_left(), "OTHER", now)
+        self._settle()
+
+    def _nobody_left(self) -> OverloadedError:
+        return OverloadedError(f"The model is not ready: {self.trouble}", retry_after_s=1.0)
 
     def _ended(self, batch: Batch) -> None:
         self._deliver(batch)
@@ -168,72 +260,11 @@ class Lane:
             self._settle()
 
     def _deliver(self, batch: Batch) -> None:
-        """Answer each request of a batch, and count."""
         with self._lock:  # executors count up
             self._in_flight -= 1
-        apart = isinstance(batch.requests[0].key, Apart)
-        if not apart:
+        if not isinstance(batch.requests[0].key, Apart):
             self._shared = len(batch.requests) > 1
-        if batch.result is not None:
-            self._blame.answered()
-            self._answer(batch, batch.result)
-        else:
-            self._sort_out(batch)
-        if apart:
-            self._count_apart(batch)
-
-    def _sort_out(self, batch: Batch) -> None:
-        """Answer those of a failed batch who could be answered, and tell the others why not."""
-        self._statistics.reruns += batch.reruns
-        parts = batch.parts or [batch]
-        well = any(part.result is not None for part in parts)
-        for part in parts:
-            if part.result is not None:
-                self._answer(part, part.result)
-            else:
-                self._fail(part, well=well)
-        if well:
-            self._blame.answered()
-
-    def _count_apart(self, batch: Batch) -> None:
-        self._statistics.apart += len(batch.requests)
-        if batch.result is not None:
-            for request in batch.requests:
-                self._suspects.answered(request.origin)
-
-    def _answer(self, batch: Batch, result: BatchResult) -> None:
-        statistics, start = self._statistics, 0
-        now, begin = perf_counter_ns(), batch.begin_ns
-        statistics.executed(batch.size, batch.rows, batch.input_ns, batch.run_ns, batch.output_ns)
-        count, arrived, unheard, unheard_ns = len(batch.requests), 0, 0, 0
-        latencies = statistics.latency_counts
-        for request in batch.requests:
-            arrival = request.arrival_ns
-            arrived += arrival
-            if not request.cancelled:
-                latencies[bisect_left(LATENCY_EDGES_NS, now - arrival)] += 1
-                request.reply(request, result, start)
-            else:
-                unheard += 1
-                unheard_ns += now - arrival
-            start += request.rows
-        statistics.success_requests += count - unheard
-        statistics.success_ns += now * count - arrived - unheard_ns
-        statistics.last_inference_ms = time_ns() // 1_000_000
-        statistics.queue_ns += begin * count - arrived
-        statistics.compute_input_ns += batch.input_ns * count
-        statistics.compute_infer_ns += batch.run_ns * count
-        statistics.compute_output_ns += batch.output_ns * count
-
-    def _fail(self, batch: Batch, *, well: bool) -> None:
-        """Tell whose fault it is; ``well`` says that others of the batch were answered."""
-        now = perf_counter_ns()
-        error = batch.error or RuntimeFailureError("the runtime gave no answer")
-        for request in batch.requests:
-            self._suspects.failed(request.origin, now)
-            answer = self._blame.of(error, request.origin, well=well)
-            if not request.cancelled:
-                self._refuse(request, answer, "BACKEND", now)
+        self._delivery.deliver(batch)
 
     def _settle(self) -> None:
         """Tell whom the scheduler dropped, arm the timer it asks for, end if there is no more."""
@@ -243,7 +274,7 @@ class Lane:
                 dropped, scheduler.dropped = scheduler.dropped, []
             now = perf_counter_ns()
             for request, error in dropped:
-                self._refuse(request, error, "REJECTED", now)
+                self._delivery.refuse(request, error, "REJECTED", now)
         if scheduler.wake_ns != NEVER_NS:
             self._arm(scheduler.wake_ns)
         elif scheduler.bounded and scheduler.waiting:
@@ -251,13 +282,6 @@ class Lane:
         left = self._in_flight or scheduler.waiting
         if self._closing and not left and not self._closed.done():
             self._closed.set_result(None)
-
-    def _refuse(
-        self, request: Request, error: HastenError, reason: FailureReason, now_ns: int
-    ) -> None:
-        self._statistics.failed(reason, now_ns - request.arrival_ns)
-        if not request.cancelled:
-            request.reply(request, error, 0)
 
     def _arm(self, at_ns: int) -> None:
         if self._timer is not None:
@@ -277,56 +301,16 @@ class Lane:
 
     async def close(self) -> None:
         """Take no more, let what waits and what runs end, and free the sessions."""
-        self._closing = True
+        self._closing = self._refusing = True
         self._settle()
         await self._closed
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._watch):
+            if timer is not None:
+                timer.cancel()
         for executor in self._executors:
-            executor.inbox.put(None)
+            executor.end()
         await self._loop.run_in_executor(None, self._free)
 
     def _free(self) -> None:
         for executor in self._executors:
             executor.join()
-        for runner in self._runners:
-            runner.close()
-
-
-class _Executor(threading.Thread):
-    """One thread with one runner."""
-
-    def __init__(
-        self, name: str, lane: Lane, runner: Runner, size_of: Callable[[int], int]
-    ) -> None:
-        super().__init__(name=f"hasten-{name}", daemon=True)
-        self.inbox: SimpleQueue[Batch | None] = SimpleQueue()
-        self._lane = lane
-        self._runner = runner
-        self._size_of = size_of
-        self.start()
-
-    def run(self) -> None:
-        while (batch := self.inbox.get()) is not None:
-            following: Batch | None = batch
-            while following is not None:
-                _run(self._runner, following, self._size_of)
-                following = self._lane.next_batch(self, following)
-
-
-def _run(runner: Runner, batch: Batch, size_of: Callable[[int], int]) -> None:
-    """Run a batch, or its parts where it fails; the executor lives on, whatever goes wrong."""
-    batch.error = _error_of(runner, batch)
-    if batch.error is not None and len(batch.requests) > 1:
-        run_in_halves(batch, partial(_error_of, runner), size_of)
-    batch.end_ns = perf_counter_ns()
-
-
-def _error_of(runner: Runner, batch: Batch) -> HastenError | None:
-    """Run a batch, and return what went wrong."""
-    try:
-        with _RUNNING:
-            runner.run(batch)
-    except HastenError as error:
-        return error
-    return None

@@ -13,6 +13,7 @@ from hasten.graph.rows import UNREAD, RowVerdict
 from hasten.runtimes import Execution, Lowered, get_runtime
 from hasten.serve.engine.answers import Answers
 from hasten.serve.engine.execution_choice import Choice, choose
+from hasten.serve.engine.inline import Inline, time_is_bounded
 from hasten.serve.engine.lane import Lane
 from hasten.serve.engine.made_up import first_that_runs, made_up_inputs, may_be_unlucky
 from hasten.serve.engine.ordering import Ordering
@@ -39,6 +40,11 @@ __all__ = ["ModelSource", "OpenedModel", "ServedModel", "open_model"]
 #: A thread costs its wake-up, one of the loop's, and turns at the interpreter's lock; so a batch
 #: that takes less than a few of those is run by the loop.
 _INLINE_HANDOFFS = 4
+#: The most that the loop runs at a time where the settings ask for it.
+_INLINE_MOST_NS = 5_000_000
+#: How long one run may take, where nothing else is said: so much, or so many times what the
+#: largest batch took when it was warmed up.
+_LIMIT_NS, _LIMIT_TIMES = 60_000_000_000, 100
 #: Executions are raced with single rows, and with batches of so many.
 _RACED_ROWS = 8
 #: Rows of one request, where the settings give no limit.
@@ -82,7 +88,7 @@ class OpenedModel:
     batched: bool
     runners: tuple[Runner, ...]
     warmed: WarmedUp
-    inline: bool
+    inline: Inline | None
     rows: RowVerdict
     notes: tuple[str, ...] = ()
 
@@ -149,14 +155,36 @@ def open_model(source: ModelSource) -> OpenedModel:
         for size in warmed.sizes:
             runner.prepare(size)
             runner.time(size)
-    inline = settings.inline
-    if inline is None:
-        expected = warmed.times.expect(warmed.sizes[-1]) if warmed.times.known else None
-        inline = expected is not None and expected < _INLINE_HANDOFFS * handoff_ns()
     notes = _notes(rows, settings, signature, refusal)
-    return OpenedModel(
-        source, choice, batched, tuple(runners), warmed, inline and len(runners) == 1, rows, notes
-    )
+    inline = _inline(source, warmed, batched=batched) if len(runners) == 1 else None
+    return OpenedModel(source, choice, batched, tuple(runners), warmed, inline, rows, notes)
+
+
+def _inline(source: ModelSource, warmed: WarmedUp, *, batched: bool) -> Inline | None:
+    """Return what the event loop runs of a model; None where that is nothing."""
+    asked = source.settings.inline
+    bound_ns = _INLINE_MOST_NS if asked else _INLINE_HANDOFFS * handoff_ns()
+    largest = warmed.sizes[-1]
+    if asked is False or warmed.times.expect(largest) >= bound_ns:
+        return None
+    if not time_is_bounded(source.lowered):
+        return None
+    timed = warmed.times.known and _uniform(source.signature, batched=batched)
+    return Inline(bound_ns, largest if timed else 0)
+
+
+def _uniform(signature: Signature, *, batched: bool) -> bool:
+    """Whether all requests have the same shapes but for the batch."""
+    shapes = [spec.shape[1:] if batched else spec.shape for spec in signature.inputs]
+    return all(dim is not None for shape in shapes for dim in shape)
+
+
+def _limit_ns(source: ModelSource, warmed: WarmedUp) -> int:
+    """Return how long one run may take."""
+    limit_ms = source.settings.execution_limit_ms
+    if limit_ms is not None:
+        return int(limit_ms * 1e6)
+    return int(max(_LIMIT_NS, _LIMIT_TIMES * warmed.times.expect(warmed.sizes[-1])))
 
 
 def _notes(
@@ -215,17 +243,13 @@ class ServedModel:
         #: What is known of its rows, and what there is to say of how it is served.
         self.rows = opened.rows
         self.notes = opened.notes
-        self.inline = opened.inline
+        self.inline = opened.inline is not None
         self.sizes = opened.warmed.sizes
         self.executors = len(opened.runners)
         self.max_rows = (source.settings.max_batch_size or _MOST_ROWS) if opened.batched else 0
         self.statistics = ModelStatistics()
         #: Whether all requests have the same shapes but for the batch.
-        self.uniform = all(
-            dim is not None
-            for spec in self.signature.inputs
-            for dim in (spec.shape[1:] if opened.batched else spec.shape)
-        )
+        self.uniform = _uniform(self.signature, batched=opened.batched)
         self.scheduler = Scheduler(
             source.settings,
             opened.warmed.sizes,
@@ -239,6 +263,8 @@ class ServedModel:
             opened.runners,
             self.statistics,
             inline=opened.inline,
+            limit_ns=_limit_ns(source, opened.warmed),
+            warm=opened.warmed.times.known,
         )
 
         entry: Entry = self._lane
@@ -269,6 +295,11 @@ class ServedModel:
     def waiting(self) -> int:
         """Requests in the queue."""
         return self._lane.waiting
+
+    @property
+    def trouble(self) -> str:
+        """Why the model is not ready; empty where it is."""
+        return self._lane.trouble
 
     def describe(self) -> str:
         """Return a line on how the model is served."""

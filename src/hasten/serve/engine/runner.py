@@ -167,6 +167,16 @@ class Runner:
             self._sessions[key] = session
         return session
 
+    def stop(self, *, asked: bool) -> None:
+        """Have runs fail until this is called with ``asked`` False, where the runtime can do so.
+
+        Any thread may call it.
+        """
+        for session in list(self._sessions.values()):
+            stop = getattr(session, "stop", None)
+            if stop is not None:
+                stop(asked=asked)
+
     def close(self) -> None:
         """Free all sessions."""
         self._bindings.clear()

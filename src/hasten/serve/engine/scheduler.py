@@ -295,6 +295,10 @@ class Scheduler:
             young = self._reviews < _AFRESH_EVERY and self._reviews.bit_count() == 1
             self.review(afresh=young or not self._reviews % _AFRESH_EVERY)
 
+    def drain(self) -> list[Request]:
+        """Give up all that wait."""
+        return self._queue.drain()
+
     def expire(self, now_ns: int) -> None:
         """Drop what waited too long, wherever it is in the queue."""
         for request in self._queue.drain():

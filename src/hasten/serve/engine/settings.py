@@ -114,8 +114,12 @@ class ServingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     version_policy: Literal["latest", "all"] | tuple[int, ...] = "latest"
     #: Inputs to warm up with; where there are none, or none runs, they are made up.
     model_warmup: tuple[ModelWarmup, ...] = ()
-    #: Run on the event loop's own thread; None: where that is measured to be cheaper.
+    #: Run on the event loop's own thread what takes little time; None: where that is measured to
+    #: be cheaper.
     inline: bool | None = None
+    #: The longest that one run may take; None is a minute, or a hundred times what the largest
+    #: batch took when it was warmed up.
+    execution_limit_ms: float | None = None
 
     @property
     def batching(self) -> DynamicBatching:
@@ -173,6 +177,11 @@ def check(settings: ServingSettings, where: str) -> None:
             settings.instances is not None and settings.instances < 1,
             "instances of 1 or more",
             settings.instances,
+        ),
+        (
+            settings.execution_limit_ms is not None and not settings.execution_limit_ms > 0,
+            "execution_limit_ms above 0",
+            settings.execution_limit_ms,
         ),
         (
             settings.threads is not None and settings.threads < 1,

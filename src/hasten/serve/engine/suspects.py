@@ -63,31 +63,29 @@ class Suspects:
     """Of one model. Called by the event loop's thread alone; each call is told the time."""
 
     def __init__(self) -> None:
-        self._origins: dict[Origin, _Record] = {}
+        #: Connections of which anything is remembered; where there are none, nobody is suspected.
+        self.origins: dict[Origin, _Record] = {}
         self._networks: dict[str, _Record] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._origins)
 
     def includes(self, origin: Origin | None, now_ns: int) -> bool:
         """Whether a request from there is to run apart."""
         if origin is None:
             return False
-        _forget(self._origins, now_ns)
+        _forget(self.origins, now_ns)
         _forget(self._networks, now_ns)
-        record = self._origins.get(origin)
+        record = self.origins.get(origin)
         if record is None:
             network = self._networks.get(origin.network)
             if network is None or network.failures < _CONNECTIONS:
                 return False
-            record = self._origins[origin] = _Record(network.until_ns, wanted=1)
+            record = self.origins[origin] = _Record(network.until_ns, wanted=1)
         return record.wanted > 0
 
     def failed(self, origin: Origin | None, now_ns: int) -> None:
         """Note that an input from there made the model fail, though it was run alone."""
         if origin is None:
             return
-        record = _renewed(self._origins, origin, now_ns)
+        record = _renewed(self.origins, origin, now_ns)
         if not record.failures:
             _renewed(self._networks, origin.network, now_ns).failures += 1
         record.wanted = min(_FIRST << record.failures, _MOST)
@@ -95,7 +93,7 @@ class Suspects:
 
     def answered(self, origin: Origin | None) -> None:
         """Note that a request which ran apart was answered."""
-        record = self._origins.get(origin) if origin is not None else None
+        record = self.origins.get(origin) if origin is not None else None
         if record is not None and record.wanted:
             record.wanted -= 1
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hasten.errors import (
+    ExecutionLimitError,
     ExpiredError,
     HastenError,
     InputError,
@@ -49,6 +50,7 @@ _REASONS = {
     500: "Internal Server Error",
     501: "Not Implemented",
     503: "Service Unavailable",
+    504: "Gateway Timeout",
     505: "HTTP Version Not Supported",
 }
 _STATUS: tuple[tuple[type[HastenError], int], ...] = (
@@ -58,6 +60,7 @@ _STATUS: tuple[tuple[type[HastenError], int], ...] = (
     (RefusedError, 400),
     (OverloadedError, 503),
     (ExpiredError, 503),
+    (ExecutionLimitError, 504),
 )
 
 

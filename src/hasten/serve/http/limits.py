@@ -40,6 +40,8 @@ class Limits:
     transfer_s: float = 30.0
     idle_s: float = 300.0
     connections: int = field(default_factory=_connections)
+    #: From the signal to end until the process does, whatever still runs.
+    grace_s: float = 10.0
 
 
 def raise_descriptor_limit() -> None:

@@ -137,6 +137,7 @@ class Routes:
             case []:
                 exchange.answer_json(self._metadata(model))
             case ["ready"]:
+                _require_ready(model)
                 exchange.answer_json({"name": model.name, "ready": True})
             case ["config"]:
                 exchange.answer_json(_configuration(model))
@@ -181,21 +182,29 @@ class Routes:
             raise HttpError(503, "The server is still loading its models")
         if failed := self._repository.failed():
             raise HttpError(503, f"Models that cannot be served: {', '.join(failed)}")
+        if unready := [model.name for model in self._engine if model.trouble]:
+            raise HttpError(503, f"Models that are not ready: {', '.join(unready)}")
         exchange.answer_json({"ready": True})
 
     def _index(self, exchange: Exchange) -> None:
         only_ready = asks_for_ready(bytes(exchange.body))
-        ready: list[dict[str, str]] = [
-            {"name": one.name, "version": str(one.version), "state": "READY", "reason": ""}
+        served: list[dict[str, str]] = [
+            {
+                "name": one.name,
+                "version": str(one.version),
+                "state": "UNAVAILABLE" if one.trouble else "READY",
+                "reason": one.trouble,
+            }
             for one in self._engine
         ]
-        loaded = {one["name"] for one in ready}
+        loaded = {one["name"] for one in served}
         others = [
             {"name": name, "version": "", "state": state, "reason": reason}
             for name, (state, reason) in self._repository.unloaded().items()
             if name not in loaded
         ]
-        exchange.answer_json(ready if only_ready else [*ready, *others])
+        ready = [one for one in served if one["state"] == "READY"]
+        exchange.answer_json(ready if only_ready else [*served, *others])
 
     def _metadata(self, model: ServedModel) -> dict[str, Any]:
         versions = [str(one.version) for one in self._engine if one.name == model.name]
@@ -257,6 +266,11 @@ class Routes:
 
 #: Spellings of infer paths that are remembered; more than that is somebody guessing.
 _MOST_URLS = 1024
+
+
+def _require_ready(model: ServedModel) -> None:
+    if model.trouble:
+        raise HttpError(503, f"The model is not ready: {model.trouble}")
 
 
 def _require(exchange: Exchange, *methods: bytes) -> None:

@@ -18,6 +18,7 @@ from hasten.serve.http.body_memory import BodyMemory
 from hasten.serve.http.browser import Browsers
 from hasten.serve.http.connection import Connection
 from hasten.serve.http.control import Control
+from hasten.serve.http.grace import end_within
 from hasten.serve.http.limits import Limits, raise_descriptor_limit
 from hasten.serve.http.routes import Routes
 from hasten.serve.http.shared import Shared
@@ -95,6 +96,7 @@ class Server:
         self.loader = Loader(self.engine, find, exit_on_error=exit_on_error, tell=tell)
         self._tell = tell
         limits = limits or Limits()
+        self._grace_s = limits.grace_s
         access = access or Access()
         memory = BodyMemory(max(limits.bodies_bytes, limits.body_bytes))
         browsers = Browsers((*access.hosts, host))
@@ -134,8 +136,9 @@ class Server:
                 loading.result()
                 started(port)
             await stopping
+            end_within(self._grace_s)
             loading.cancel()
-            for one in _SIGNALS:  # whoever asks twice does not want to wait
+            for one in _SIGNALS:  # a second signal ends the process at once
                 loop.remove_signal_handler(one)
                 signal.signal(one, signal.SIG_DFL)
 
