@@ -11,7 +11,7 @@ from hasten.graph import model_from_proto
 from hasten.measure.environment import physical_cores
 from hasten.runtimes import Execution, get_runtime
 from hasten.serve.engine.execution_choice import Choice, choose
-from hasten.serve.engine.model import open_model
+from hasten.serve.engine.opening import open_model
 from hasten.serve.engine.runner import Runner
 from hasten.serve.repository.loader import sources_of
 from repositories import only, put_bundle, put_onnx

@@ -14,8 +14,9 @@ from hasten.errors import RuntimeFailureError
 from hasten.graph import Signature, TensorSpec
 from hasten.runtimes import Execution
 from hasten.serve.engine.made_up import MadeUp, first_that_runs, made_up_inputs, may_be_unlucky
-from hasten.serve.engine.model import ModelSource, OpenedModel, open_model
+from hasten.serve.engine.opening import OpenedModel, open_model
 from hasten.serve.engine.settings import ModelWarmup, ServingSettings, WarmupInput
+from hasten.serve.engine.source import ModelSource
 from hasten.serve.repository.config_pbtxt import parse_config
 from hasten.serve.repository.model_file import file_version
 from inference_v2 import infer, outputs
@@ -94,7 +95,7 @@ def test_what_takes_nothing_that_is_made_up_is_opened_with_a_note(tmp_path: Path
     (note,) = opened.notes
     assert note.startswith("not warmed up: it does not take made-up inputs (onnxruntime could not")
     assert opened.batched, "its graph shows that its rows are independent"
-    assert not opened.inline, "nobody knows how long it takes"
+    assert not opened.warmed.times.known, "nobody knows how long it takes"
 
 
 def test_what_is_given_is_taken_first(tmp_path: Path) -> None:

@@ -138,6 +138,11 @@ class Worker:
         """Peak resident memory, as of its last answer; 0 before the first."""
         return self._peak_bytes
 
+    @property
+    def gone(self) -> bool:
+        """Whether the process has ended."""
+        return bool(self._gone)
+
     def close(self) -> None:
         """End the process, a stopped one too; harmless when it has ended already."""
         self._end("closed")

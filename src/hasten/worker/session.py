@@ -64,6 +64,15 @@ class WorkerSession:
         self._worker.begin(Open(runtime, lowered, execution, "", sys.path))
         self._opening = True
 
+    def ready(self) -> None:
+        """Wait until the model is compiled; raises RuntimeFailureError where it cannot be."""
+        self._await_opened()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the process has ended: it crashed, or passed its limits."""
+        return self._worker.gone
+
     def run(self, feed: Arrays) -> Arrays:
         """Run once; all outputs, in the model's order. They are the caller's own."""
         self._begin(feed)

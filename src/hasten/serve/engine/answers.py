@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hasten.serve.engine.lane import Lane
-    from hasten.serve.engine.model import ModelSource
+    from hasten.serve.engine.source import ModelSource
     from hasten.serve.engine.statistics import ModelStatistics
 
 __all__ = ["Answers"]

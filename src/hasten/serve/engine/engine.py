@@ -6,7 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from hasten.errors import OverloadedError, UnknownModelError
-from hasten.serve.engine.model import ModelSource, ServedModel, open_model
+from hasten.serve.engine.model import ServedModel
+from hasten.serve.engine.opening import open_model
+from hasten.serve.engine.source import ModelSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

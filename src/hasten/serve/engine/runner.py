@@ -27,8 +27,7 @@ class Runner:
     """What one executor runs with: a session, or one for each batch size where that is cheaper.
 
     With ``batched`` the first axis is the batch, and requests are joined along it. It is timed with
-    inputs that are ``made_up``. ``session`` is one that is open already. One thread at a time may
-    call it.
+    inputs that are ``made_up``. One thread at a time may call it.
     """
 
     def __init__(
@@ -39,7 +38,6 @@ class Runner:
         *,
         batched: bool,
         made_up: MadeUp | None = None,
-        session: Session | None = None,
     ) -> None:
         self._made_up = made_up or MadeUp()
         self._runtime = runtime
@@ -48,7 +46,7 @@ class Runner:
         self._batched = batched
         self._names = [spec.name for spec in lowered.signature.inputs]
         self._outputs = [spec.name for spec in lowered.signature.outputs]
-        self._sessions: dict[int, Session] = {} if session is None else {0: session}
+        self._sessions: dict[int, Session] = {}
         self._bindings: dict[int, Binding] = {}
         self._prepared: set[int] = set()
 

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 from hasten.errors import HastenError, ModelError, UnknownModelError
 from hasten.printable import printable
-from hasten.serve.engine.model import ModelSource
+from hasten.serve.engine.source import ModelSource
 from hasten.serve.repository.reasons import without_folders
 from hasten.serve.repository.tensors import offered
 from hasten.serve.threads import in_thread
