@@ -242,7 +242,7 @@ def test_a_config_that_is_no_file_is_refused_and_not_passed_over(tmp_path: Path)
     assert "config.pbtxt of text, got a folder" in refused(folder)
     config.rmdir()
     os.mkfifo(config)
-    assert "got something that is no regular file" in refused(folder)
+    assert "which is no regular file" in refused(folder)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -104,7 +104,8 @@ def test_metadata_shows_the_dims_of_the_config(client: Client) -> None:
 def test_the_configuration_is_as_it_was_written(client: Client) -> None:
     document = client.get("/v2/models/free/config").document
     tensor: dict[str, Any] = {"dims": [-1, 2, 1], "reshape": {"shape": [-1, 2]}}
-    assert document["input"] == [{"name": "x", "data_type": "TYPE_FP32"} | tensor]
+    given = tensor | {"format": "FORMAT_NONE"}
+    assert document["input"] == [{"name": "x", "data_type": "TYPE_FP32"} | given]
     assert document["output"] == [{"name": "y", "data_type": "TYPE_FP32"} | tensor]
     (plain,) = client.get("/v2/models/input-only/config").document["output"]
     assert plain == {"name": "y", "data_type": "TYPE_FP32", "dims": [2, 3]}
