@@ -133,7 +133,31 @@ class Connection(asyncio.BufferedProtocol):
                 self._body_came()
             return
         data = bytes(self._shared.buffer[:nbytes])
-        self._take(self._rest + data if self._rest else data)
+        if self._rest:
+            self._take(self._rest + data)
+        elif not self._takes_whole(data):
+            self._take(data)
+
+    def _takes_whole(self, data: bytes) -> bool:
+        """Begin a request that came alone and whole, with a head that is known, as most do."""
+        end = data.find(_END) + _END_BYTES
+        head = self._shared.heads.get(data[:end])
+        if head is None or not head.plain or end + head.body_bytes != len(data):
+            return False
+        pipeline = self._pipeline
+        if self._receiving or self._chunks is not None or self._passing or pipeline.busy:
+            return False
+        if head.body_bytes > UNCOUNTED_BYTES:
+            return False
+        exchange = Exchange(pipeline, head)
+        exchange.body = data[end:]
+        try:
+            pipeline.begin(exchange)
+        except HastenError as error:
+            self._reject(error)
+        except Exception as error:  # noqa: BLE001 - the client is told, and the log
+            self._break(error)
+        return True
 
     # Requests.
 
@@ -144,10 +168,14 @@ class Connection(asyncio.BufferedProtocol):
         except HastenError as error:
             self._reject(error)
         except Exception as error:  # noqa: BLE001 - the client is told, and the log
-            self._deaf = True
-            context = {"message": "a request could not be handled", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(context)
-            self._pipeline.fail_last(HttpError(500, "The server failed; its log says why"))
+            self._break(error)
+
+    def _break(self, error: Exception) -> None:
+        """End the connection after a fault of the server's own."""
+        self._deaf = True
+        context = {"message": "a request could not be handled", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)
+        self._pipeline.fail_last(HttpError(500, "The server failed; its log says why"))
 
     def _requests(self, data: bytes) -> None:
         """Begin the requests in what was received, as many as one turn has."""

@@ -45,10 +45,10 @@ from hasten.serve.http.steps import drained
 if TYPE_CHECKING:
     from hasten.serve.engine.model import ServedModel
 
-__all__ = ["HeaderReader", "Read"]
+__all__ = ["LONG_BYTES", "HeaderReader", "Read"]
 
 #: JSON that is longer is to be read in steps.
-_LONG_BYTES = 32_768
+LONG_BYTES = 32_768
 #: Headers that are kept for a model.
 _KEPT = 512
 _DATA = b'"data":'
@@ -85,8 +85,8 @@ class HeaderReader:
     def is_long(self, body: bytes | memoryview, header_bytes: int | None) -> bool:
         """Return whether a request is to be read in steps."""
         if header_bytes is None or (header_bytes and self._texts):
-            return len(body) > _LONG_BYTES
-        return header_bytes > _LONG_BYTES
+            return len(body) > LONG_BYTES
+        return header_bytes > LONG_BYTES
 
     def read(self, body: bytes | memoryview, header_bytes: int | None) -> Read:
         """Return what is asked and the inputs in the model's order; raises InvalidRequestError.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hasten.errors import HastenError
 from hasten.serve.engine.request import BatchResult, Request
-from hasten.serve.http.infer_request import HeaderReader, Read
+from hasten.serve.http.infer_request import LONG_BYTES, HeaderReader, Read
 from hasten.serve.http.infer_response import ResponseWriter
 from hasten.serve.http.response_size import ResponseSize
 
@@ -33,7 +33,7 @@ class Inference:
         """Begin to answer; raises a RequestError where that cannot be."""
         arrival_ns = perf_counter_ns()
         body, header_bytes = exchange.body, exchange.header_bytes
-        if self._reader.is_long(body, header_bytes):
+        if len(body) > LONG_BYTES and self._reader.is_long(body, header_bytes):
             exchange.pipeline.slices.start(exchange, self._read_long(exchange, arrival_ns))
             return
         self._submit(exchange, self._reader.read(body, header_bytes), arrival_ns)
