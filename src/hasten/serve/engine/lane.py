@@ -168,7 +168,7 @@ class Lane:
             inline.distrust(batch)
         self._scheduler.finished(batch)
         self._deliver(batch)
-        if self._scheduler.waiting and not self._scheduled:
+        if not self._scheduled and self._scheduler.urges(batch.end_ns):
             self._scheduled = True
             self._loop.call_soon(self._dispatch)  # after another look at the sockets
 
@@ -254,7 +254,7 @@ class Lane:
 
     def _ended(self, batch: Batch) -> None:
         self._deliver(batch)
-        if self._idle and self._scheduler.waiting and not self._scheduled:
+        if self._idle and not self._scheduled and self._scheduler.urges(perf_counter_ns()):
             self._dispatch()  # it arrived while the executor went idle
         else:
             self._settle()

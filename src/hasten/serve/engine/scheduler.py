@@ -211,12 +211,20 @@ class Scheduler:
                 return batch
         return None
 
+    def urges(self, now_ns: int) -> bool:
+        """Whether somebody waits who need not: whoever does is taken at ``wake_ns``."""
+        if self._delay_ns or now_ns < self._held_ns:
+            return len(self._queue) > 0 and self._ready(now_ns) is not None
+        return len(self._queue) > 0
+
     def _ready(self, now_ns: int) -> Request | None:
         """Return the first that need not wait: its line is full or has gathered for long enough.
 
         Each key gathers for itself: a full batch does not wait for a lone request before it, and
         that one is the first of all once its own delay has passed.
         """
+        if not self._delay_ns:
+            return self._first_of_others(now_ns)
         queue, ready = self._queue, None
         enough = min((*self._batching.preferred_batch_size, self._cap))
         fronts = list(queue.fronts())
@@ -236,6 +244,25 @@ class Scheduler:
             elif ready is None or front.precedes(ready):
                 ready = front
         return ready
+
+    def _first_of_others(self, now_ns: int) -> Request | None:
+        """Return the first while suspects are held back; nothing gathers here."""
+        first = apart = None
+        for front in self._queue.fronts():
+            if isinstance(front.key, Apart):
+                if apart is None or front.precedes(apart):
+                    apart = front
+            elif first is None or front.precedes(first):
+                first = front
+        self.wake_ns = NEVER_NS
+        if apart is None:
+            return first
+        others_ns = now_ns if first is not None else self._others_ns
+        release_ns = min(self._held_ns, others_ns + self._penalty_ns)
+        if now_ns < release_ns:
+            self.wake_ns = release_ns
+            return first
+        return apart if first is None or apart.precedes(first) else first
 
     def _pop(self, head: Request, rows: int, now_ns: int) -> list[Request]:
         """Take up to so many rows off the queue, and drop those that are too late.

@@ -21,6 +21,8 @@ _FIRST, _MOST = 4, 1024
 _CONNECTIONS = 4
 #: A failure is forgotten after so long.
 _FORGOTTEN_NS = 60_000_000_000
+#: How often those are looked for that are past their time.
+_SWEEP_NS = 100_000_000
 #: Connections and addresses that are remembered; beyond that the oldest are forgotten.
 _REMEMBERED = 4096
 _NETWORK_BYTES = 8
@@ -66,17 +68,23 @@ class Suspects:
         #: Connections of which anything is remembered; where there are none, nobody is suspected.
         self.origins: dict[Origin, _Record] = {}
         self._networks: dict[str, _Record] = {}
+        self._sweep_ns = 0
 
     def includes(self, origin: Origin | None, now_ns: int) -> bool:
         """Whether a request from there is to run apart."""
         if origin is None:
             return False
-        _forget(self.origins, now_ns)
-        _forget(self._networks, now_ns)
+        if now_ns >= self._sweep_ns:
+            self._sweep_ns = now_ns + _SWEEP_NS
+            _forget(self.origins, now_ns)
+            _forget(self._networks, now_ns)
         record = self.origins.get(origin)
+        if record is not None and record.until_ns <= now_ns:
+            del self.origins[origin]
+            record = None
         if record is None:
-            network = self._networks.get(origin.network)
-            if network is None or network.failures < _CONNECTIONS:
+            network = self._networks.get(origin.network) if self._networks else None
+            if network is None or network.until_ns <= now_ns or network.failures < _CONNECTIONS:
                 return False
             record = self.origins[origin] = _Record(network.until_ns, wanted=1)
         return record.wanted > 0
