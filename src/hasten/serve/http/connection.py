@@ -329,6 +329,10 @@ class Connection(asyncio.BufferedProtocol):
         elif self not in memory.waiting:
             memory.waiting[self] = self._body_came
             self._pipeline.since = 0.0
+        if size >= _LARGE_BYTES and not self._going_on:
+            # A quick client would be read from for a tenth of a second without a pause.
+            self._going_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
         self._steer()
 
     def _more_of_body(self, data: bytes) -> int:

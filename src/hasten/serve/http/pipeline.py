@@ -30,6 +30,9 @@ _PIPELINED = 64
 _MOST_BYTES, _MOST_SHARE = 8 << 20, 4
 #: How often a file that is to be sent looks whether it is its turn.
 _TURN_S = 0.001
+#: What is written in one turn of the loop: of more the system would copy all that a quick reader
+#: takes, a tenth of a second at a time.
+_WRITTEN_BYTES = 1 << 20
 _END = b"\r\n\r\n"
 
 
@@ -41,6 +44,8 @@ class Pipeline:
 
     __slots__ = (
         "_body_bytes",
+        "_flow",
+        "_flowing",
         "_handle",
         "_lent",
         "_memory",
@@ -72,6 +77,9 @@ class Pipeline:
         self._most_bytes = min(_MOST_BYTES, memory.limit_bytes // _MOST_SHARE)
         self._body_bytes = body_bytes
         self._pending: deque[Exchange] = deque()
+        #: What is still to be written of a long answer, and whose it is.
+        self._flow: deque[memoryview] = deque()
+        self._flowing: Exchange | None = None
         self.slices = slices
         self.on_turn = on_turn
         self.busy = self.closing = self._lent = False
@@ -173,7 +181,8 @@ class Pipeline:
         pending = self._pending
         if self.closing or not pending:
             return
-        if len(parts) == len(pending) == 1 and not exchange.connection and pending[0] is exchange:
+        alone = len(parts) == len(pending) == 1 and pending[0] is exchange
+        if alone and not exchange.connection and self._flowing is None:
             pending.popleft()
             self.transport.write(parts[0])
             self.since = monotonic()
@@ -181,12 +190,18 @@ class Pipeline:
                 self._sent(exchange)
             return
         exchange.parts = parts
-        while pending and pending[0].parts and not self.closing:
+        self._send_what_is_due()
+
+    def _send_what_is_due(self) -> None:
+        """Send answers up to the first that is not there yet, or that takes several turns."""
+        pending = self._pending
+        while pending and pending[0].parts and not self.closing and self._flowing is None:
             first = pending.popleft()
             self._send(first, first.parts)
             first.parts = []
-            self._sent(first)
-        if not pending and not self.closing:
+            if self._flowing is None:
+                self._sent(first)
+        if not pending and not self.closing and self._flowing is None:
             self.since = monotonic()
         if self.busy:
             self.judge()
@@ -194,12 +209,36 @@ class Pipeline:
     def _send(self, exchange: Exchange, parts: list[bytes | memoryview]) -> None:
         if exchange.connection:
             parts[0] = _told(bytes(parts[0]), exchange.connection)
+        if sum(map(len, parts)) > _WRITTEN_BYTES:
+            self._flowing = exchange
+            for part in parts:
+                view = memoryview(part)
+                starts = range(0, len(view), _WRITTEN_BYTES)
+                self._flow.extend(view[at : at + _WRITTEN_BYTES] for at in starts)
+            self._flow_on()
+            return
         if len(parts) == 1:
             self.transport.write(parts[0])
         else:
             self.transport.writelines(parts)
         if exchange.connection == b"close":
             self.close()
+
+    def _flow_on(self) -> None:
+        """Write the next piece of a long answer, unless the client has to take others first."""
+        exchange = self._flowing
+        if exchange is None or self.paused:
+            return
+        self.transport.write(self._flow.popleft())
+        if self._flow:
+            asyncio.get_running_loop().call_soon(self._flow_on)
+            return
+        self._flowing = None
+        self._sent(exchange)
+        if self.closing or exchange.connection == b"close":
+            self.close()
+        else:
+            self._send_what_is_due()
 
     def _sent(self, exchange: Exchange) -> None:
         """Count nothing for a request any more, but what its client does not take of the answer."""
@@ -273,6 +312,7 @@ class Pipeline:
         self.paused = False
         self.since = 0.0 if self._pending else monotonic()
         self._memory.give_back(self._unread)
+        self._flow_on()
         self.judge()
 
     def lose(self) -> None:
@@ -285,12 +325,17 @@ class Pipeline:
             exchange.body = b""
             self._memory.give_back(exchange)
         self._pending.clear()
+        self._flow.clear()
+        if self._flowing is not None:
+            self._memory.give_back(self._flowing)
+            self._flowing = None
         self._memory.give_back(self._unread)
 
     def close(self) -> None:
-        """Close once what was written is sent."""
+        """Close once what was written, and what is still to be written of an answer, is sent."""
         self.closing = True
-        self.transport.close()
+        if self._flowing is None:
+            self.transport.close()
 
 
 def _told(message: bytes, connection: bytes) -> bytes:
