@@ -10,8 +10,10 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/hasten demo --force
 
+# Files in their own order: by the number of their tests, as xdist has it, those of few long ones
+# would come last, and one process would be left with the longest.
 test: $(READY)
-	$(BIN)/pytest --numprocesses 2 --dist loadfile -m 'not quiet'
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m 'not quiet'
 	$(BIN)/pytest -m quiet
 
 check: $(READY)
