@@ -96,6 +96,7 @@ MIXED = {
     "mean of all": "axes = {0} m = ReduceMean<keepdims=1>(x, axes) y = Sub(x, m)",
     "mean of everything": "m = ReduceMean<keepdims=1>(x) y = Sub(x, m)",
     "softmax over rows": "y = Softmax<axis=0>(x)",
+    "variance of all": "y = MeanVarianceNormalization<axes=[-3]>(x)",
     "sum over rows before": "axis = {0} y = CumSum(x, axis)",
     "rows for steps of time": (
         "n = {0} w = Unsqueeze(square, n) r, h = RNN<hidden_size=6>(x, w, w) o = {1}"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     Scope: TypeAlias = onnx.GraphProto | onnx.FunctionProto
 
 __all__ = [
+    "SHAPED_AS_FIRST",
     "all_nodes",
     "all_scopes",
     "attribute_of",
@@ -25,6 +26,10 @@ __all__ = [
     "with_subgraphs",
     "without_defaults",
 ]
+
+#: Operators that ONNX defines by a function alone, of whose output inference says nothing, and
+#: Gelu, which is found in graphs of older opsets too: it has the type and shape of the first input.
+SHAPED_AS_FIRST = frozenset({"Gelu", "GroupNormalization", "MeanVarianceNormalization"})
 
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 

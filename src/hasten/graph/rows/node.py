@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hasten.errors import one_line
-from hasten.graph.operators import attribute_of, is_default_domain
-from hasten.graph.rows.tensor import Fixed, Joined, Rows, Shape, Tensor, Unclear
+from hasten.graph.operators import SHAPED_AS_FIRST, attribute_of, is_default_domain
+from hasten.graph.rows.tensor import FIXED, Fixed, Flow, Joined, Rows, Shape, Tensor, Unclear
 
 if TYPE_CHECKING:
     import onnx
@@ -95,6 +95,17 @@ class Node:
         axis = int(self.attribute(name, default))
         return axis + rank if axis < 0 else axis
 
+    def stays(self, mixed: Iterable[int], why: str) -> Flow:
+        """Leave the rows of the first input where they are, unless that is one of these axes.
+
+        Negative axes count from the end; ``why`` says what the node does to rows that lie there.
+        """
+        rows = self.rows(0)
+        if rows is None:
+            return FIXED
+        rank = self.rank(0)
+        return self.joined(why) if rows.axis in {axis % rank for axis in mixed} else rows
+
     def joined(self, why: str) -> Joined:
         """Say that rows are mixed here."""
         return Joined(self.label, f"{self.proto.op_type} {why}")
@@ -141,6 +152,8 @@ class Node:
                 value = tensor.values[scenario]
                 constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
                 constants[name].dims[:] = value.shape
+        if not self.domain and self.proto.op_type in SHAPED_AS_FIRST:
+            return {self.proto.output[0]: kinds[self.proto.input[0]]}
         try:
             schema = defs.get_schema(self.proto.op_type, self.opset, self.domain)
             return dict(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from hasten.graph.rows.tensor import (
-    FIXED,
     ROW_COUNTS,
     Fixed,
     Joined,
@@ -71,8 +70,6 @@ def row_verdict(model: onnx.ModelProto) -> RowVerdict:
     if graph is None:
         return RowVerdict("unclear", why=f"it has more than {_MOST_NODES} nodes")
     scope = Scope()
-    for tensor in graph.graph.initializer:
-        scope[tensor.name] = Tensor(None, None, FIXED)
     constants = {tensor.name for tensor in graph.graph.initializer}
     for value in graph.graph.input:
         if value.name not in constants:

@@ -29,6 +29,7 @@ WHOLE = frozenset(
 #: From opset 13 on these work along one axis; before, along it and all that follow.
 _ONE_AXIS_FROM = 13
 _AXIS_IS_INPUT_FROM = 20
+_ALONG = "goes along the axis of rows"
 
 
 def _removed(rows: Rows, axes: Sequence[int], *, kept: bool) -> Rows:
@@ -65,10 +66,7 @@ def _arg_reduce(node: Node, made: Sequence[Shapes]) -> Flow:
 def _along(node: Node, made: Sequence[Shapes], *, axis: int) -> Flow:
     """Along one axis, the default of which is ``axis``."""
     del made
-    rows = node.rows(0)
-    if rows is not None and rows.axis == node.axis(node.rank(0), axis):
-        return node.joined("goes along the axis of rows")
-    return rows or FIXED
+    return node.stays([node.axis(node.rank(0), axis)], _ALONG)
 
 
 def _softmax(node: Node, made: Sequence[Shapes]) -> Flow:
@@ -80,20 +78,16 @@ def _softmax(node: Node, made: Sequence[Shapes]) -> Flow:
 def _from_axis_on(node: Node, made: Sequence[Shapes], *, axis: int) -> Flow:
     """Along an axis and all that follow it; scales and offsets of rows are not looked into."""
     del made
-    rows = node.rows(0)
+    rank = node.rank(0)
     if any(node.rows(at) for at in range(1, len(node.inputs))):
         raise Undecided("scales of their own for each row")
-    if rows is not None and rows.axis >= node.axis(node.rank(0), axis):
-        return node.joined("goes along the axis of rows")
-    return rows or FIXED
+    return node.stays(range(node.axis(rank, axis), rank), _ALONG)
 
 
 def _cumulative(node: Node, made: Sequence[Shapes]) -> Flow:
     del made
-    rows, axis = node.rows(0), node.axes(1, "axis", node.rank(0))
-    if rows is not None and (not axis or rows.axis in axis):
-        return node.joined("sums over the rows before")
-    return rows or FIXED
+    rank = node.rank(0)
+    return node.stays(node.axes(1, "axis", rank) or range(rank), "sums over the rows before")
 
 
 def _one_hot(node: Node, made: Sequence[Shapes]) -> Flow:
@@ -108,23 +102,18 @@ def _one_hot(node: Node, made: Sequence[Shapes]) -> Flow:
 
 def _mean_variance(node: Node, made: Sequence[Shapes]) -> Flow:
     del made
-    rows = node.rows(0)
-    if rows is not None and rows.axis in node.attribute("axes", [0, 2, 3]):
-        return node.joined("goes over all rows")
-    return rows or FIXED
+    return node.stays(node.attribute("axes", [0, 2, 3]), "goes over all rows")
 
 
 def _transform(node: Node, made: Sequence[Shapes]) -> Flow:
     """DFT: its axis is an input from opset 20 on."""
     del made
-    rows, rank = node.rows(0), node.rank(0)
+    rank = node.rank(0)
     given = node.constant(2) if node.opset >= _AXIS_IS_INPUT_FROM else None
-    axis = node.axis(rank, 1) if node.opset < _AXIS_IS_INPUT_FROM else -2 % rank
+    axis = node.axis(rank, 1) if node.opset < _AXIS_IS_INPUT_FROM else -2
     if given is not None:
-        axis = int(given.reshape(-1)[0]) % rank
-    if rows is not None and rows.axis == axis:
-        return node.joined("goes along the axis of rows")
-    return rows or FIXED
+        axis = int(given.reshape(-1)[0])
+    return node.stays([axis], _ALONG)
 
 
 def _compress(node: Node, made: Sequence[Shapes]) -> Flow:

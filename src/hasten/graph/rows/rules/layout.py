@@ -157,10 +157,7 @@ def _expand_by_tiles(node: Node, made: Sequence[Shapes]) -> Flow:
 
 def _depth_to_space(node: Node, made: Sequence[Shapes]) -> Flow:
     del made
-    rows = node.rows(0)
-    if rows is not None and rows.axis:
-        return node.joined("moves what lies along the axis of rows")
-    return rows or FIXED
+    return node.stays(range(1, node.rank(0)), "moves what lies along the axis of rows")
 
 
 def _constant_of_shape(node: Node, made: Sequence[Shapes]) -> Flow:
@@ -169,10 +166,7 @@ def _constant_of_shape(node: Node, made: Sequence[Shapes]) -> Flow:
 
 def _trilu(node: Node, made: Sequence[Shapes]) -> Flow:
     del made
-    rows = node.rows(0)
-    if rows is not None and rows.axis >= node.rank(0) - 2:
-        return node.joined("cuts a triangle of which rows are an edge")
-    return rows or FIXED
+    return node.stays((-2, -1), "cuts a triangle of which rows are an edge")
 
 
 def _reverse_sequence(node: Node, made: Sequence[Shapes]) -> Flow:

@@ -66,10 +66,7 @@ def _at_first(node: Node, rows: Rows | None) -> Flow:
 
 def _det(node: Node, made: Sequence[Shapes]) -> Flow:
     del made
-    rows = node.rows(0)
-    if rows is not None and rows.axis >= node.rank(0) - 2:
-        return node.joined("takes rows for those of a matrix")
-    return rows or FIXED
+    return node.stays((-2, -1), "takes rows for those of a matrix")
 
 
 def _resize(node: Node, made: Sequence[Shapes]) -> Flow:

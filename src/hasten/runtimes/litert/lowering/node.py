@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hasten.graph.operators import node_label
+from hasten.graph.operators import SHAPED_AS_FIRST, node_label
 from hasten.runtimes.litert.lowering.unsupported import Unsupported
 
 if TYPE_CHECKING:
@@ -17,10 +17,6 @@ __all__ = ["Node", "OutputSpec", "infer_outputs"]
 
 #: Larger constants are no shapes, axes or sizes, which are all that inference asks for.
 _MAX_INFERENCE_DATA = 4096
-
-#: Operators that ONNX defines by a function alone, of which inference says nothing, and Gelu,
-#: which is found in graphs of older opsets too.
-_LIKE_THE_FIRST = frozenset({"Gelu", "GroupNormalization", "MeanVarianceNormalization"})
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ def infer_outputs(
         for name, value in data.items()
         if value.size <= _MAX_INFERENCE_DATA
     }
-    if node.op_type in _LIKE_THE_FIRST:
+    if node.op_type in SHAPED_AS_FIRST:
         return [OutputSpec(*inputs[node.input[0]])]
     try:
         schema = defs.get_schema(node.op_type, opset, node.domain)
