@@ -5,15 +5,13 @@ A test that opens one is skipped where there is no Chromium, and fails where CI 
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import tempfile
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
+from programs import require_program
 
 __all__ = ["Element", "Page", "open_page", "screenshot"]
 
@@ -94,12 +92,7 @@ def screenshot(
 
 
 def _chromium(*arguments: str) -> str:
-    program = shutil.which("chromium")
-    if program is None:
-        reason = "there is no chromium here (run: apt-get install chromium)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    program = require_program("chromium")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         done = subprocess.run(
             [program, *_QUIET, f"--user-data-dir={profile}", *arguments],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from programs import require_program
 
 __all__ = ["key_pair", "library_that_tells"]
 
@@ -47,9 +47,7 @@ def key_pair(folder: Path, name: str = "maker", form: str = "pem") -> tuple[Path
 
 def library_that_tells(folder: Path) -> tuple[Path, Path]:
     """Build a library; return it, and the file that appears when it is loaded."""
-    compiler = shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("needs gcc")
+    compiler = require_program("gcc")
     mark, source, library = folder / "loaded", folder / "tells.c", folder / "libtells.so"
     source.write_text(_SOURCE % mark)
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)

@@ -7,12 +7,10 @@ when it is applied. Without options it claims nothing.
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from programs import require_program
 
 __all__ = ["RELU", "built", "without_functions"]
 
@@ -146,11 +144,7 @@ def without_functions(folder: Path) -> Path:
 
 
 def _compiled(source: str, library: Path) -> Path:
-    compiler = shutil.which("gcc")
-    if compiler is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("gcc is missing: the delegates of these tests are built with it")
-        pytest.skip("gcc is missing: the delegates of these tests are built with it")
+    compiler = require_program("gcc")
     code = library.with_suffix(".c")
     code.write_text(source)
     command = [compiler, "-shared", "-fPIC", "-O1", f"-DTENSOR_SIZE={_TENSOR_SIZE}"]

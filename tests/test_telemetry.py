@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 
 from command_line import PROGRAM
 from onnx_models import linear
+from programs import require_program
 from served_models import put_onnx
 
 #: A call to somebody by a network address; what is said of the address follows.
@@ -25,16 +25,6 @@ _OWN = re.compile(r'"127\.|"::1"|"::ffff:127\.')
 #: ONNX Runtime tells of itself within so long.
 _SERVED_S = 4.0
 PATIENCE_S = 120
-
-
-def program() -> str:
-    found = shutil.which("strace")
-    if found is None:
-        reason = "there is no strace here (run: apt-get install strace)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
 
 
 def environment(home: Path) -> Mapping[str, str]:
@@ -50,7 +40,7 @@ def calls(folder: Path, *command: object, end_after_s: float | None = None) -> l
     home, trace = folder / "home", folder / "trace"
     home.mkdir(exist_ok=True)
     watch = [
-        program(),
+        require_program("strace"),
         "-f",
         "--seccomp-bpf",
         "-qq",

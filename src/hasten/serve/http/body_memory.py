@@ -119,18 +119,15 @@ class BodyMemory:
 
     def refusal(self) -> OverloadedError:
         """Return, and count, what is answered where there is no room."""
-        self.refused += 1
-        return OverloadedError(
-            f"Expected room for the body, got none: bodies of other requests hold"
-            f" {self.held_bytes} of {self.limit_bytes} bytes",
-            retry_after_s=1.0,
-        )
+        return self._refusal("the body", "bodies of other requests", self.held_bytes)
 
     def answer_refusal(self) -> OverloadedError:
         """Return, and count, what is answered where there is no room for the answer."""
+        return self._refusal("the answer", "other answers", self.answer_bytes)
+
+    def _refusal(self, what: str, others: str, held: int) -> OverloadedError:
         self.refused += 1
         return OverloadedError(
-            f"Expected room for the answer, got none: other answers hold"
-            f" {self.answer_bytes} of {self.limit_bytes} bytes",
+            f"Expected room for {what}, got none: {others} hold {held} of {self.limit_bytes} bytes",
             retry_after_s=1.0,
         )
