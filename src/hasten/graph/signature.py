@@ -89,7 +89,9 @@ class Signature(msgspec.Struct, frozen=True):
 
     @property
     def batchable(self) -> bool:
-        """Whether requests can be joined along the first axis: it is free in every tensor.
+        """Whether the first axis may be a batch: it is free in every tensor.
+
+        Whether rows are independent there, so that requests may share one, is ``Model.rows``'s.
 
         >>> image = TensorSpec("image", "uint8", (None, 8, 8))
         >>> Signature((image,), (TensorSpec("label", "int64", (None,)),)).batchable

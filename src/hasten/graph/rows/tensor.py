@@ -11,8 +11,22 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["FIXED", "ROW_COUNTS", "SIZED", "Fixed", "Flow", "Joined", "Rows", "Sized", "Tensor"]
-__all__ += ["Unclear", "by_row", "grown_axis", "known", "split_rows"]
+__all__ = [
+    "FIXED",
+    "ROW_COUNTS",
+    "SIZED",
+    "Fixed",
+    "Flow",
+    "Joined",
+    "Rows",
+    "Sized",
+    "Tensor",
+    "Unclear",
+    "by_row",
+    "grown_axis",
+    "known",
+    "split_rows",
+]
 
 #: A graph is gone through with both numbers of rows at once: a dimension that grows with the rows
 #: is told from one that does not by what it is in each. Primes, so that few others divide them.

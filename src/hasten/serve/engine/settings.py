@@ -89,7 +89,10 @@ class WarmupInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ModelWarmup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One way to make up a request that the model takes, as Triton's ModelWarmup says it."""
+    """One way to make up a request that the model takes, as Triton's ModelWarmup says it.
+
+    ``name`` is for people; ``batch_size`` has no effect, for every size that is used is warmed up.
+    """
 
     name: str = ""
     batch_size: int = 1
